@@ -117,8 +117,8 @@ def test_masking_reads_pairs_where_it_names_them(tmp_path):
 @pytest.mark.parametrize(
     ("name", "options", "told"),
     [
-        ("sentence_reordering", {"corpora": ("web",)}, r"'sentence_reordering'.*'web', which holds labelled pairs"),
-        ("discourse_relation", {"corpora": ("wiki",)}, r"'discourse_relation'.*'wiki', which holds documents"),
+        ("sentence_reordering", {"corpora": ("web",)}, r"'sentence_reordering'.*'web' holds labelled pairs"),
+        ("discourse_relation", {"corpora": ("wiki",)}, r"'discourse_relation'.*'wiki' holds documents"),
         ("discourse_relation", {"labels": ("and", "so")}, r"'web', whose label 'but' is none of its classes"),
         ("token_document_relation", {"corpora": ("web",)}, r"can use 0 of 2 documents of corpus 'web'"),
     ],

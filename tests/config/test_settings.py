@@ -161,17 +161,17 @@ TEXT, PAIRS, MORE = {"path": "a.txt"}, {"path": "a.tsv", "pairs": {}}, {"path": 
         (
             {"wiki": TEXT, "log": PAIRS},
             {"sentence_reordering": {"corpora": ["log"]}},
-            r"corpus 'log', which holds labelled pairs, but it reads documents\. Take 'log' off",
+            r"reads documents, but corpus 'log' holds labelled pairs\. Remove 'log' from",
         ),
         (
             {"wiki": TEXT, "log": PAIRS},
             {"ir_relevance": {"corpora": ["wiki"]}},
-            r"corpus 'wiki', which holds documents, but it reads labelled pairs",
+            r"reads labelled pairs, but corpus 'wiki' holds documents",
         ),
         (
             {"log": PAIRS, "moods": MORE},
             {"ir_relevance": {}, "discourse_relation": {"corpora": ["moods"]}},
-            r"'ir_relevance': discourse_relation reads labelled pairs too\. .*name corpora \(log, moods\) under",
+            r"'ir_relevance': discourse_relation reads labelled pairs too\. .*of each task \(log, moods\) under",
         ),
     ],
 )

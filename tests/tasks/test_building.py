@@ -80,15 +80,15 @@ def test_tasks_stand_in_the_order_of_the_recipe_with_their_options_filled_in(tmp
         (
             {"web": ("so", "but"), "clicks": ("0", "1")},
             {"discourse_relation": {}},
-            r"several kinds \(web: 'but', 'so'; clicks: '0', '1'\).*tasks.discourse_relation.corpora",
+            r"different labels \(web: 'but', 'so'; clicks: '0', '1'\).*tasks.discourse_relation.corpora",
         ),
         (
             {"web": ("so", "but")},
             {"discourse_relation": {"corpora": ["web"]}, "ir_relevance": {}},
-            r"'ir_relevance': discourse_relation reads labelled pairs too.*name corpora \(web\) under tasks.ir_relevan",
+            r"'ir_relevance': discourse_relation reads labelled pairs too.*of each task \(web\) under tasks.ir_relevan",
         ),
         ({"web": ("so", "but")}, {"discourse_relation": {"labels": ["so", "and"]}}, r"label 'but' is none of its"),
-        ({"web": ("so", "but")}, {"discourse_relation": {"corpora": ["wiki"]}}, r"'wiki', which holds documents"),
+        ({"web": ("so", "but")}, {"discourse_relation": {"corpora": ["wiki"]}}, r"'wiki' holds documents"),
     ],
     ids=["no pairs", "one label", "two kinds", "two tasks", "unknown label", "wrong kind"],
 )
@@ -192,14 +192,14 @@ def test_a_token_task_reads_pairs_where_it_names_them(three_corpora):
 
 
 @pytest.mark.parametrize(
-    ("name", "corpus", "told"),
+    ("name", "corpus", "reason"),
     [
-        ("sentence_distance", "pairs", r"'pairs', which holds labelled pairs, but it reads documents"),
-        ("discourse_relation", "wiki", r"'wiki', which holds documents, but it reads labelled pairs"),
+        ("sentence_distance", "pairs", r"documents, but corpus 'pairs' holds labelled pairs"),
+        ("discourse_relation", "wiki", r"labelled pairs, but corpus 'wiki' holds documents"),
     ],
 )
-def test_a_corpus_of_the_wrong_kind_is_refused_by_name(three_corpora, name, corpus, told):
-    with pytest.raises(TaskError, match=rf"task '{name}' is to read corpus {told}. Take '{corpus}' off tasks.{name}"):
+def test_a_corpus_of_the_wrong_kind_is_refused_by_name(three_corpora, name, corpus, reason):
+    with pytest.raises(TaskError, match=rf"task '{name}' reads {reason}. Remove '{corpus}' from tasks.{name}"):
         corpora_for(task(name, corpora=(corpus,)), three_corpora)
 
 

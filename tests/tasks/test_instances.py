@@ -218,10 +218,10 @@ class Sentence(SentenceTask):
         (Arrangement((whole(TEXT),), None), "label None"),
         (Arrangement((whole(TEXT),), 0.5), "label 0.5"),
         (Arrangement((whole(TEXT),), "yes"), "label 'yes'"),
-        (Arrangement(((0, 3),), 0), "other than a tuple of Segments"),
-        (Arrangement(None, 0), "other than a tuple of Segments"),
+        (Arrangement(((0, 3),), 0), "segments must be a tuple of Segment"),
+        (Arrangement(None, 0), "segments must be a tuple of Segment"),
         ("the text", "returned a str, neither Arrangement nor None"),
-        (Arrangement((whole(TEXT),), 0, next_sentence=1), "does not go on"),
+        (Arrangement((whole(TEXT),), 0, next_sentence=1), "next_sentence must be greater than 1"),
     ],
 )
 def test_a_sentence_task_that_breaks_its_word_is_named_with_the_document(made, words):
@@ -264,7 +264,7 @@ def labels(positions, targets, inputs=None):
         (labels([2, 1], [0, 0]), "do not ascend"),
         (labels([1, 1], [0, 0]), "do not ascend"),
         (labels([0], [0]), "a special token"),
-        (labels([1], [0], np.full(7, MASK)), "changes none"),
+        (labels([1], [0], np.full(7, MASK)), "changes_input is False"),
         (None, "returned None, not Labels"),
         (([1], [0]), "returned a tuple, not Labels"),
         (Labels([1], np.array([0])), "positions are a list"),

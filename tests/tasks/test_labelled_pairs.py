@@ -97,7 +97,7 @@ def test_token_tasks_ride_on_pairs_only_where_the_recipe_says_so():
 
 
 @pytest.mark.parametrize(
-    ("labels", "told"), [(["a"], "at least 2"), (["a", "b", "a"], "'a' stands here twice"), ([True, False], "string")]
+    ("labels", "told"), [(["a"], "at least 2"), (["a", "b", "a"], "'a' is listed twice"), ([True, False], "string")]
 )
 def test_wrong_lists_of_labels_are_refused(labels, told):
     with pytest.raises(ValidationError, match=told):
@@ -149,5 +149,5 @@ def test_a_bent_rule_is_noticed(bend):
 def test_labels_of_the_recipe_are_written_as_those_of_the_data():
     assert LabelledPairsOptions(labels=(" yes", "1.0", 2)).labels == ("yes", "1", "2")
     for twice in (("yes", "yes "), ("1", "1.0"), ("yes", " ")):
-        with pytest.raises(ValueError, match=r"stands here twice|is empty"):
+        with pytest.raises(ValueError, match=r"is listed twice|is empty"):
             LabelledPairsOptions(labels=twice)

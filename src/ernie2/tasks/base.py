@@ -1,9 +1,11 @@
-"""What a pre-training task is: a sentence task arranges text and says its class, a token task labels what was arranged.
+"""Base classes and registry of pre-training tasks.
 
-A task is one small file: a subclass, `@register`, and its rule. It knows no tensors, packs, devices or steps; options
-and randomness are arguments. Its head, its metric and its place in the report follow from `level` and `labels`.
+A `SentenceTask` arranges text into segments and gives the sequence one class. A `TokenTask` labels the tokens of an
+arranged sequence. A task is a subclass decorated with `@register`, usually one small file. It uses no tensors, packs,
+devices or steps; options and random generators are arguments. Its head, metric and place in the report follow from
+`level` and `labels`.
 
-Tasks of others register through the entry-point group `ernie2.tasks` (name of the task → module that registers it).
+Other packages add tasks through the entry-point group `ernie2.tasks` (task name → module that registers it).
 """
 
 from __future__ import annotations
@@ -39,17 +41,17 @@ BUILT_IN = {
     "discourse_relation": "labelled_pairs",
     "ir_relevance": "labelled_pairs",
 }
-"""The module of this package that holds each task."""
+"""Built-in tasks: name → module of this package."""
 TASK_WITH_ID_ZERO = "knowledge_masking"
-"""The task that row 0 of the task table is kept for, also where a recipe leaves it out; ours."""
+"""The task of row 0 of the task embedding. The row is reserved even if a recipe leaves the task out (ours)."""
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The ids and strings a task may need.
+    """Ids and strings of the tokeniser that a task may need.
 
-    `ordinary` (v,) int64: the ids random replacement draws from. `tokens`: the string of every id, as the tokeniser has
-    it ("##er" continues a word of a WordPiece vocabulary); '' for an id without one, empty where nobody gave any.
+    `ordinary` (v,) int64: ids from which random replacements are drawn. `tokens`: the tokeniser's string of every id
+    ("##er" continues a word of a WordPiece vocabulary); '' for an id without a string, empty if not provided.
     """
 
     size: int
@@ -64,7 +66,7 @@ class Vocabulary:
 
     @cached_property
     def is_text(self) -> Array:
-        """(size,) bool, by id: not [CLS] [SEP] [MASK] [PAD] [UNK], which nobody scores or replaces."""
+        """(size,) bool by id: False for [CLS] [SEP] [MASK] [PAD] [UNK], which are never scored or replaced."""
         table = np.ones(self.size, bool)
         table[[self.cls, self.sep, self.mask, self.pad, self.unk]] = False
         return table
@@ -72,7 +74,7 @@ class Vocabulary:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A token run [start, end) of a document; segment i of an instance gets segment type i."""
+    """Tokens [start, end) of a document; segment i of an instance has segment type i."""
 
     document: AnnotatedDocument
     start: int
@@ -84,7 +86,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where an instance may come from: a document from sentence `start` on, and another document on request."""
+    """The text available for an instance: a document from sentence `start` on, and other documents on request."""
 
     document: AnnotatedDocument
     start: int
@@ -92,7 +94,7 @@ class Source:
 
     @property
     def other_document(self) -> AnnotatedDocument:
-        """A document of another group, drawn anew at every access."""
+        """A random document of another group; every access draws a new one."""
         if self.fetch_other_document is None:
             raise LookupError("this source has no other document")
         return self.fetch_other_document()
@@ -100,9 +102,9 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Arrangement:
-    """Segments in the order in which they are shown, their class (None: plain text), and where the walk goes on.
+    """Segments in their order in the sequence, and their class (None: no sentence-level label).
 
-    `next_sentence`: first sentence of the document not used up; None where one instance a document is right.
+    `next_sentence`: the sentence at which the next instance of this document starts; None: go to the next document.
     """
 
     segments: tuple[Segment, ...]
@@ -112,12 +114,18 @@ class Arrangement:
 
 @dataclass(frozen=True, slots=True)
 class TokenSequence:
-    """An arranged instance, laid out as [CLS] segment [SEP] segment [SEP] …; all arrays (n,), special tokens included.
+    """An arranged instance with its special tokens: [CLS] segment [SEP] segment [SEP] …
 
-    `tokens` int64 ids · `flags` uint8 as in the shard (0 at special tokens) · `document_count` int64 · `document` int64
-    index into the documents shown, -1 at special tokens · `segment` int64 segment types (a [SEP] belongs to the segment
-    before it, [CLS] to the first) · `spans` kind → (k, 2) token runs in this sequence · `segments` how many there are ·
-    `document_lengths` (documents shown,) tokens of each whole document.
+    All arrays are (n,), special tokens included, unless noted:
+
+    * `tokens` int64: ids
+    * `flags` uint8: as in the shard, 0 at special tokens
+    * `document_count` int64: occurrences of the id in its document
+    * `document` int64: index of the document, -1 at special tokens
+    * `segment` int64: segment type; a [SEP] belongs to the segment before it, [CLS] to the first
+    * `spans`: kind → (k, 2) token ranges in this sequence
+    * `segment_count`: number of segments
+    * `document_lengths` (documents,): tokens of each complete document
     """
 
     tokens: Array
@@ -132,7 +140,7 @@ class TokenSequence:
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """What a token task scores: `targets[i]` at `positions[i]`; `inputs` (n,) replaces the tokens the encoder sees."""
+    """Labels of a token task: `targets[i]` at `positions[i]`; `inputs` (n,), if given, replaces the encoder's input."""
 
     positions: Array
     targets: Array
@@ -140,40 +148,40 @@ class Labels:
 
 
 class Options(SettingsModel):
-    """Options every task has; a task adds its own in a subclass called `Options`, each with a default."""
+    """Options of every task. A task adds options in a subclass named `Options`; each needs a default."""
 
     corpora: tuple[str, ...] | None = None
-    """Names of the corpora this task reads (default: every corpus of its kind it can use). A token task that names a
-    corpus of labelled pairs here reads it too."""
+    """Names of the corpora this task reads (default: every corpus of its kind it can use). A token task may also name
+    corpora of labelled pairs."""
     loss_weight: float = Field(default=1.0, ge=0, le=1e6)
-    """w_t in the loss of a step, Σ w_t · mean loss of task t."""
+    """Weight w_t in the loss of a step, Σ w_t · mean loss of task t."""
 
 
 class Task:
-    """Base of both kinds. `options` are checked; `vocabulary` holds the ids of the shards' tokeniser."""
+    """Base of `SentenceTask` and `TokenTask`; `options` are validated, `vocabulary` is that of the shards."""
 
     name: ClassVar[str]
     level: ClassVar[Literal["token", "sentence"]]
     title: ClassVar[str]
-    """The name a person reads, as the paper writes it."""
+    """Display name, as the paper writes it."""
     about: ClassVar[str]
     """One sentence: what is predicted."""
     needs: ClassVar[str] = "text"
-    """What a corpus must offer, in words, for messages."""
+    """What a corpus must contain, for messages."""
     baseline_name: ClassVar[str] = "majority class"
-    """Name of the feature that the feature baseline uses; `baseline_feature` computes its feature."""
+    """Name of the feature of the feature baseline, for reports; `baseline_feature` computes it."""
     legend: ClassVar[str] = ""
-    """How a person reads an example of `inspect`; `format_token` writes it."""
+    """How to read an example of `ernie2 inspect`; `format_token` writes the tokens."""
     counts_heading: ClassVar[str] = "labels"
-    """What `count_labels` counts."""
+    """Heading of the counts of `count_labels`."""
     labels: tuple[str, ...] | None = None
-    """Names of the classes; None: the vocabulary."""
+    """Names of the classes; None: the classes are the vocabulary."""
     corpus_kind: ClassVar[Literal["documents", "pairs"]] = "documents"
-    """Kind of corpora it reads: running text, or pairs of texts with a label each."""
+    """Kind of corpora the task reads: documents, or labelled pairs of texts."""
     labels_from_data: ClassVar[bool] = False
-    """True: the classes are the labels of the corpora it reads, unless its option `labels` names them."""
+    """True: the classes are the labels of its corpora, unless the option `labels` names them."""
     min_scored_share: ClassVar[float] = 0.0
-    """Share of a corpus's tokens a token task must score there; a corpus that offers less is not read."""
+    """Least share of a corpus's tokens that a token task must score; corpora below it are not read."""
     Options: ClassVar[type[Options]] = Options
 
     def __init__(self, options: Any, vocabulary: Vocabulary) -> None:
@@ -181,11 +189,11 @@ class Task:
         self.vocabulary = vocabulary
 
     def unsupported_reason(self) -> str | None:
-        """Why this task cannot work with this tokeniser at all, or None."""
+        """Return why the task cannot work with this tokeniser, or None if it can."""
         return None
 
     def can_use(self, document: AnnotatedDocument) -> bool:
-        """Whether this document can show at least one label of the task."""
+        """Return whether this document can give at least one label of the task."""
         return len(document) > 0
 
     def baseline_feature(self, sequence: TokenSequence, positions: Array) -> Array:
@@ -193,60 +201,60 @@ class Task:
         return np.zeros(len(positions), np.int64)
 
     def count_labels(self, sequence: TokenSequence, labels: Labels) -> Mapping[str, int]:
-        """What `inspect` counts in one instance: how often each class was scored."""
+        """Return what `ernie2 inspect` counts in one instance: by default, scored positions by class."""
         counts = np.bincount(labels.targets, minlength=len(self.labels or ()))
         return dict(zip(self.labels or (), counts.tolist(), strict=False))
 
     def format_token(self, text: str, target: int) -> str:
-        """How an example writes a scored token of class `target`."""
+        """Return a scored token of class `target` as `ernie2 inspect` writes it."""
         return f"{text}/{self.labels[target]}" if self.labels else text
 
 
 class SentenceTask(Task):
-    """Arranges text so that it shows a class, one class a sequence."""
+    """A task with one class per sequence, which arranges the text so that it has that class."""
 
     level = "sentence"
     labels: tuple[str, ...]
     balanced: ClassVar[bool] = True
-    """The caller draws the label, all classes equally often; False: `arrange` draws for itself and is given None."""
+    """True: the caller draws the label, all classes equally often; False: `label` is None and `arrange` chooses."""
     allows_attached_tasks: bool = True
-    """Whether token tasks may label what this task arranged (paper: one sentence-level, several token-level losses)."""
+    """Whether token tasks may label this task's instances (paper: one sentence-level, several token-level losses)."""
 
     def arrange(self, source: Source, label: str | None, max_tokens: int, rng: Generator) -> Arrangement | None:
-        """Arranges at most `room` tokens of `source` so that they show `label`, or None where they cannot.
+        """Arrange at most `max_tokens` tokens of `source` with the class `label`; return None if that is impossible.
 
-        `room` already leaves out [CLS] and one [SEP] for each of `max_segments`.
+        `max_tokens` excludes [CLS] and one [SEP] for each of `max_segments`.
         """
         raise NotImplementedError
 
     @property
     def max_segments(self) -> int:
-        """Most segments an instance of this task has."""
+        """Maximum number of segments of an instance."""
         return 2
 
 
 class TokenTask(Task):
-    """Labels tokens of a sequence that somebody else arranged."""
+    """A task that labels the tokens of an arranged sequence."""
 
     level = "token"
     changes_input: ClassVar[bool] = False
-    """True: `label` returns other inputs; such a task goes last, and nobody else scores what it replaced."""
+    """True: `label` returns changed inputs. The task goes last; other tasks do not score the tokens it replaced."""
     max_scored_share: ClassVar[float] = 1.0
-    """Cap on scored positions as a share of a pack's tokens, for static shapes."""
+    """Cap on scored positions as a share of a pack's tokens, which keeps shapes static."""
 
     def label(self, sequence: TokenSequence, rng: Generator) -> Labels:
-        """Returns the positions it scores and their targets; positions ascend, none is a special token."""
+        """Return the scored positions and their targets. Positions ascend; none is a special token."""
         raise NotImplementedError
 
     def label_block(self, block: Block, rngs: Sequence[Generator]) -> Labels:
-        """Return what `label` gives for every sequence of `block`, with positions in the block; `rngs`: one a sequence.
+        """Return the results of `label` for every sequence of `block`, as positions in the block.
 
-        To override where that is faster than calls of `label`, which are made otherwise.
+        `rngs` holds one generator per sequence. Override it only if it is faster than one call of `label` per sequence.
         """
         raise NotImplementedError
 
     def notes(self, sequences: Sequence[TokenSequence]) -> list[str]:
-        """What to warn of in a corpus, in sentences; `sequences` are a sample of it, arranged plainly."""
+        """Return warnings about a corpus, a sentence each; `sequences` are a sample without sentence-level labels."""
         return []
 
 
@@ -255,14 +263,14 @@ T = TypeVar("T", bound=type[Task])
 
 
 def register(task: T) -> T:
-    """Class decorator: make a task known by its `name`. Two different tasks of one name are a `ValueError`.
+    """Register a task class under its `name`; use it as a class decorator.
 
-    Raises `TaskError` where one of its options has no default.
+    Raises `ValueError` if another task has the name, and `TaskError` if an option has no default.
     """
     if required := [name for name, option in task.Options.model_fields.items() if option.is_required()]:
         raise TaskError(
             f"task {task.name!r} has options without a default: {', '.join(required)}. Give each one in its Options, "
-            "so that the task works in a recipe that says only its name."
+            "so that a recipe can name the task without options."
         )
     if (known := _TASKS.setdefault(task.name, task)) is not task:
         raise ValueError(f"two tasks are called {task.name!r}: {known.__module__} and {task.__module__}")
@@ -270,9 +278,9 @@ def register(task: T) -> T:
 
 
 def known_tasks() -> dict[str, str]:
-    """Return every task that can be named with its origin: built in, registered in this process, or announced.
+    """Return all built-in, registered and announced tasks: name → origin.
 
-    A task comes from the package that announces it, whether or not it was imported already; else from its module.
+    The origin is "ernie2", the package that announces the task in an entry point, or else the task's module.
     """
     announced = {entry.name: entry for entry in entry_points(group=ENTRY_POINT_GROUP)}
     names = dict.fromkeys((*BUILT_IN, *_TASKS, *announced))
@@ -293,9 +301,9 @@ def _package(entry: EntryPoint) -> str:
 
 
 def find_task(name: str) -> type[Task]:
-    """Returns the task class called `name`; imports only the module that holds it.
+    """Return the task class called `name`; only its module is imported.
 
-    Raises `UnknownTask` with a suggestion, and `TaskError` where a package announces the task but does not bring it.
+    Raises `UnknownTask` with a suggestion, and `TaskError` if a package announces the task but does not register it.
     """
     if name not in _TASKS:
         if name in BUILT_IN:

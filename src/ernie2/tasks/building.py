@@ -1,4 +1,4 @@
-"""From the recipe's task options to tasks: checked options, the corpora they may read, and the classes of the data."""
+"""Build tasks from recipe options: validated options, the corpora to read, and classes from the data."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from ernie2.shards.tokenizer import SubwordTokenizer
 from ernie2.tasks.base import TASK_WITH_ID_ZERO, Task, Vocabulary, find_task
 
 CORPUS_KINDS = {"documents": "documents", "pairs": "labelled pairs"}
-"""How messages call the kinds of corpora."""
+"""Kinds of corpora → their names in messages."""
 
 
 def build_tasks(
     options: Mapping[str, Mapping[str, Any] | None], vocabulary: Vocabulary, corpora: Mapping[str, ShardedCorpus]
 ) -> list[Task]:
-    """The tasks of a recipe, name → options, in its order.
+    """Build the tasks of a recipe (name → options) in its order.
 
-    A task whose labels are those of the data gets them in its options: the labels of all corpora it reads, integers by
-    number, others by name. Options that already name them (a run that goes on, a checkpoint) are kept as they are.
+    A task with `labels_from_data` gets the labels of all its corpora as its option `labels`: integers sorted by value,
+    others by name. Labels already set in the options (resumed runs, checkpoints) stay.
 
-    Raises `ConfigError` for wrong options, `TaskError` where a task names a corpus it cannot read, where its labels
-    cannot be told, or where the data has a label its options leave out.
+    Raises `ConfigError` for invalid options. Raises `TaskError` if a task names a corpus it cannot read, if its labels
+    are ambiguous, or if the data has a label missing from its options.
     """
-    made = [build_task(name, given, vocabulary) for name, given in options.items()]
-    return [_with_labels(task, made, corpora) if task.labels_from_data else task for task in made]
+    tasks = [build_task(name, given, vocabulary) for name, given in options.items()]
+    return [_with_labels(task, tasks, corpora) if task.labels_from_data else task for task in tasks]
 
 
 def task_options(tasks: list[Task]) -> dict[str, dict[str, Any]]:
-    """The options of `tasks` with every default and every label filled in, as plain JSON: what a checkpoint keeps."""
+    """Return the options of `tasks` with all defaults and labels, as plain JSON for checkpoints."""
     return {task.name: task.options.model_dump(mode="json") for task in tasks}
 
 
 def task_ids(names: Sequence[str], rows: int) -> dict[str, int]:
-    """Rows of the task table: knowledge masking is row 0, the others follow in recipe order; all 0 without a table."""
+    """Assign task ids: knowledge masking is row 0, others follow in recipe order; all 0 without a task embedding."""
     if not rows:
         return dict.fromkeys(names, 0)
     ordered = [TASK_WITH_ID_ZERO, *(name for name in names if name != TASK_WITH_ID_ZERO)]
@@ -50,9 +50,9 @@ def task_ids(names: Sequence[str], rows: int) -> dict[str, int]:
 
 
 def build_task(name: str, options: Mapping[str, Any] | None, vocabulary: Vocabulary) -> Task:
-    """The task called `name`, without labels that only the data can name.
+    """Build the task called `name`, without labels from the data.
 
-    Raises `ConfigError` for wrong options, and `TaskError` where its constructor fails.
+    Raises `ConfigError` for invalid options, and `TaskError` if the constructor fails.
     """
     task = find_task(name)
     try:
@@ -79,7 +79,7 @@ def _with_labels(task: Task, tasks: list[Task], corpora: Mapping[str, ShardedCor
     if not labels:
         raise TaskError(
             f"task {task.name!r} needs {task.needs}, but none of these corpora holds any: {', '.join(corpora)}. Add "
-            "one, or leave the task out."
+            "one, or remove the task."
         )
     for reason in _label_problems(task, tasks, read, labels):
         raise TaskError(f"task {task.name!r}: {reason}")
@@ -97,14 +97,14 @@ def _label_problems(
     key = f"tasks.{task.name}.corpora"
     others = [other.name for other in tasks if other.labels_from_data and other.name != task.name]
     if others:
-        yield f"{', '.join(others)} reads labelled pairs too. Say which are whose: name corpora ({names}) under {key}."
+        yield f"{', '.join(others)} reads labelled pairs too. Name the corpora of each task ({names}) under {key}."
     if len({frozenset(corpus.labels) for corpus in read.values()}) > 1:
-        told = "; ".join(f"{name}: {quote_names(corpus.labels, 3)}" for name, corpus in read.items())
-        yield f"there are labelled pairs of several kinds ({told}). Name those it is to read under {key}."
+        labels_of = "; ".join(f"{name}: {quote_names(corpus.labels, 3)}" for name, corpus in read.items())
+        yield f"its corpora have different labels ({labels_of}). Name those it should read under {key}."
 
 
 def vocabulary_of(tokenizer: SubwordTokenizer) -> Vocabulary:
-    """Return what tasks need of this tokeniser."""
+    """Return the vocabulary of a tokeniser for tasks."""
     return Vocabulary(
         size=tokenizer.vocab_size,
         cls=tokenizer.cls_id,
@@ -119,23 +119,23 @@ def vocabulary_of(tokenizer: SubwordTokenizer) -> Vocabulary:
 
 
 def special_tokens_vocabulary() -> Vocabulary:
-    """A vocabulary of the five special tokens: for building a task where there is no tokeniser yet."""
+    """Return a vocabulary of the five special tokens, to build a task before there is a tokeniser."""
     names = ("[CLS]", "[SEP]", "[MASK]", "[PAD]", "[UNK]")
     return Vocabulary(size=5, cls=0, sep=1, mask=2, pad=3, unk=4, ordinary=np.zeros(0, np.int64), tokens=names)
 
 
 def corpora_for(task: Task, corpora: Mapping[str, ShardedCorpus]) -> dict[str, ShardedCorpus]:
-    """The corpora `task` may read, by name: those its options name, else all of the kind it reads.
+    """Return the corpora `task` reads, by name: those of its option `corpora`, else all of its kind.
 
-    A token task may name a corpus of labelled pairs: it labels whatever is arranged. Raises `TaskError` where a named
-    corpus is unknown, or of a kind the task cannot read.
+    A token task may also name corpora of labelled pairs. Raises `TaskError` if a named corpus is unknown, or of a kind
+    that the task cannot read.
     """
     if task.options.corpora is None:
         return {name: corpus for name, corpus in corpora.items() if kind_of_corpus(corpus) == task.corpus_kind}
     for name in task.options.corpora:
         if name not in corpora:
             raise TaskError(
-                f"task {task.name!r} is to read corpus {name!r}, but the shards have none of that name."
+                f"task {task.name!r} reads corpus {name!r}, but the shards have no corpus of that name."
                 f"{did_you_mean(name, corpora)} They have: {', '.join(corpora)}."
             )
         if (wrong := _wrong_kind(task, name, kind_of_corpus(corpora[name]))) is not None:
@@ -144,9 +144,9 @@ def corpora_for(task: Task, corpora: Mapping[str, ShardedCorpus]) -> dict[str, S
 
 
 def corpus_problems(tasks: Mapping[type[Task], Sequence[str] | None], kinds: Mapping[str, str]) -> Iterator[str]:
-    """What no shards are needed for to see: tasks of a recipe that cannot read its corpora, in sentences.
+    """Yield an error message for each task of a recipe that cannot read its corpora; needs no shards.
 
-    `tasks`: class → the corpora its options name, None for all; `kinds`: corpus → "documents" or "pairs".
+    `tasks`: class → corpora named in its options, None for all; `kinds`: corpus → "documents" or "pairs".
     """
     pairs = ", ".join(name for name, kind in kinds.items() if kind == "pairs")
     readers = [task.name for task in tasks if task.labels_from_data]
@@ -159,33 +159,33 @@ def corpus_problems(tasks: Mapping[type[Task], Sequence[str] | None], kinds: Map
         if task.corpus_kind not in kinds.values():
             yield (
                 f"task {task.name!r} reads {CORPUS_KINDS[task.corpus_kind]}, and no corpus of the recipe holds any. "
-                f"Add one{' (a corpus with `pairs`)' if task.corpus_kind == 'pairs' else ''}, or leave the task out."
+                f"Add one{' (a corpus with `pairs`)' if task.corpus_kind == 'pairs' else ''}, or remove the task."
             )
         elif task.labels_from_data and len(readers) > 1:
             others = ", ".join(name for name in readers if name != task.name)
             yield (
-                f"task {task.name!r}: {others} reads labelled pairs too. Say which are whose: name corpora ({pairs}) "
+                f"task {task.name!r}: {others} reads labelled pairs too. Name the corpora of each task ({pairs}) "
                 f"under tasks.{task.name}.corpora."
             )
 
 
 def _wrong_kind(task: Task | type[Task], corpus: str, kind: str) -> str | None:
-    """Why `task` cannot read `corpus` of this kind, or None; a token task labels whatever is arranged."""
+    """Return why `task` cannot read `corpus` of this kind, or None; token tasks can read both kinds."""
     if kind == task.corpus_kind or (kind == "pairs" and task.level == "token"):
         return None
     return (
-        f"task {task.name!r} is to read corpus {corpus!r}, which holds {CORPUS_KINDS[kind]}, but it reads "
-        f"{CORPUS_KINDS[task.corpus_kind]}. Take {corpus!r} off tasks.{task.name}.corpora, or leave the task out."
+        f"task {task.name!r} reads {CORPUS_KINDS[task.corpus_kind]}, but corpus {corpus!r} holds {CORPUS_KINDS[kind]}. "
+        f"Remove {corpus!r} from tasks.{task.name}.corpora, or remove the task."
     )
 
 
 def kind_of_corpus(corpus: ShardedCorpus) -> str:
-    """ "pairs" where the documents of a corpus are labelled pairs, else "documents"."""
+    """Return "pairs" for a corpus of labelled pairs, else "documents"."""
     return "pairs" if corpus.labels else "documents"
 
 
 def check_labels(task: Task, corpora: Mapping[str, ShardedCorpus]) -> None:
-    """Raises `TaskError` where a corpus that `task` reads has a label that is none of the classes the task has."""
+    """Raise `TaskError` if a corpus has a label that is not a class of `task`."""
     if not task.labels_from_data:
         return
     for name, corpus in corpora.items():
@@ -193,13 +193,13 @@ def check_labels(task: Task, corpora: Mapping[str, ShardedCorpus]) -> None:
         if unknown:
             raise TaskError(
                 f"task {task.name!r} reads corpus {name!r}, whose label {quote_names(unknown)} is none of its classes "
-                f"({quote_names(task.labels or ())}). Add it to tasks.{task.name}.labels, take {name!r} off "
-                f"tasks.{task.name}.corpora, or leave `labels` out to have those of the data."
+                f"({quote_names(task.labels or ())}). Add it to tasks.{task.name}.labels, remove {name!r} from "
+                f"tasks.{task.name}.corpora, or remove `labels` to use those of the data."
             )
 
 
 def quote_names(names: tuple[str, ...] | list[str], most: int = 10) -> str:
-    """The first `most` names, and how many others there are."""
+    """Return the first `most` names in quotes, and the number of others."""
     left = len(names) - most
     more = f" and {left} other{'s' * (left > 1)}" if left > 0 else ""
     return ", ".join(map(repr, names[:most])) + more

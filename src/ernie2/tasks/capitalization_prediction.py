@@ -1,4 +1,4 @@
-"""Capitalization prediction: was this word capitalised before the vocabulary lower-cased it? (word-aware)"""
+"""Capitalization prediction: did the word begin with a capital before lower-casing? (word-aware)"""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from ernie2.tasks.blocks import Block
 
 @register
 class CapitalizationPrediction(TokenTask):
-    """Scores the first piece of every alphabetic word of a script that has case (sub-word rule ours)."""
+    """Score the first token of every alphabetic word of a script with case (sub-word rule ours)."""
 
     name = "capitalization_prediction"
     title = "Capitalization prediction"
     about = "Did the word begin with a capital in the original text?"
     needs = "words of a script that has case"
     baseline_name = "the token's own prior"
-    legend = "words written with a capital began with one in the text; the encoder sees all in lower case"
+    legend = "a capital marks a word that began with one in the text; the encoder reads all in lower case"
     labels = ("lower", "capital")
     min_scored_share = 0.05
-    """English has case in two of three tokens; Chinese text, with its Latin names and abbreviations, in about one of a
+    """In English, two of three tokens have case; in Chinese with Latin names and abbreviations, about one in a
     hundred."""
 
     def unsupported_reason(self) -> str | None:
-        """A cased vocabulary shows the answer in the input."""
+        """Refuse cased vocabularies, whose tokens show the answer."""
         if self.vocabulary.cased:
-            return "the tokeniser is cased, so every token shows its answer; use an uncased one or leave the task out"
+            return "the tokeniser is cased, so every token shows its answer; use an uncased one or remove the task"
         return None
 
     def can_use(self, document: AnnotatedDocument) -> bool:
-        """Whether words that have case begin at enough of the document's tokens."""
+        """Return whether enough of the document's tokens begin a word that has case."""
         wanted = WORD_START | CASED
         return int(((document.flags & wanted) == wanted).sum()) >= max(1.0, self.min_scored_share * len(document))
 
@@ -45,7 +45,7 @@ class CapitalizationPrediction(TokenTask):
         return Labels(positions, ((sequence.flags[positions] & CAPITALISED) != 0).astype(np.int64))
 
     def label_block(self, block: Block, rngs: Sequence[Generator]) -> Labels:
-        """As `label`: no sequence bears on another, and nothing is drawn."""
+        """Return the result of `label`: sequences are independent, and no randomness is used."""
         return self.label(block.sequence, rngs[0])
 
     def format_token(self, text: str, target: int) -> str:

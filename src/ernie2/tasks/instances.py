@@ -1,4 +1,4 @@
-"""Instances: arranged once, by at most one sentence task, and labelled by any number of token tasks."""
+"""Instances: sequences arranged by at most one sentence task and labelled by any number of token tasks."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _FIRST = np.zeros(1, np.int64)
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One sequence ready to be packed: `inputs` and `segment` (n,) int64, and what each task scores in it.
+    """One sequence to be packed: `inputs` and `segment` (n,) int64, and the labels of each task.
 
-    `sequence` is what was there before any task replaced tokens; a sentence task scores position 0.
+    `sequence` holds the tokens before any task replaced some; a sentence task scores position 0.
     """
 
     inputs: Array
@@ -43,12 +43,11 @@ class Instance:
 
 
 def arrange_unlabelled(source: Source, max_tokens: int) -> Arrangement | None:
-    """Takes the longest run of sentences from `source.start` on that fits `max_tokens` tokens.
+    """Arrange the longest run of sentences from `source.start` on that fits `max_tokens`.
 
-    A first sentence of more is cut back to the end of a whole unit, so that neither a word nor a span is split; only a
-    unit that is itself longer than `max_tokens` is cut inside. A labelled pair is shown as its two texts, as in the
-    task that predicts its label; None where they do not fit.
-    `max_tokens` leaves out [CLS] and one [SEP]; the second [SEP] of a pair counts as one of its tokens.
+    A longer first sentence is cut at the last unit boundary, so that no word or span is split; only a unit longer than
+    `max_tokens` is cut inside. A labelled pair becomes two segments, as in the task that predicts its label; None if
+    they do not fit. `max_tokens` excludes [CLS] and one [SEP]; the second [SEP] of a pair counts as a token.
     """
     document = source.document
     if document.label is not None:
@@ -67,9 +66,9 @@ def arrange_unlabelled(source: Source, max_tokens: int) -> Arrangement | None:
 def arrange(
     task: SentenceTask | None, source: Source, label: str | None, limit: int, rng: Generator
 ) -> Arrangement | None:
-    """Arranges `source` by `task`, or plainly where it is None, into a sequence of at most `limit` tokens.
+    """Arrange `source` with `task`, or without a label if it is None, into a sequence of at most `limit` tokens.
 
-    Raises `TaskError`, naming task and document, when the task breaks its contract.
+    Raises `TaskError` with task and document if the task fails or its result is invalid.
     """
     if task is None:
         return arrange_unlabelled(source, limit - 2)
@@ -88,7 +87,7 @@ def arrange(
 
 
 def lay_out(arranged: Arrangement, vocabulary: Vocabulary) -> TokenSequence:
-    """Lays segments out as [CLS] segment [SEP] segment [SEP] …, with the shard's columns beside the tokens."""
+    """Lay segments out as [CLS] segment [SEP] segment [SEP] …, with the shard's columns for each token."""
     return lay_out_block([arranged], vocabulary).sequence
 
 
@@ -99,7 +98,7 @@ def build_instance(
     vocabulary: Vocabulary,
     rng: Generator,
 ) -> Instance:
-    """Lays `arranged` out and lets every task label it, as `blocks.label_block` says."""
+    """Lay `arranged` out and label it with every task; see `blocks.label_block`."""
     block = lay_out_block([arranged], vocabulary)
     inputs, labels = label_block(block, token_tasks, [rng])
     if sentence_task is not None:
@@ -115,16 +114,16 @@ def _check(task: SentenceTask, source: Source, arranged: object, max_tokens: int
     tokens, empty, outside = 0, not segments, False
     for segment in segments:
         if not isinstance(segment, Segment):
-            raise TaskError(f"{where}: arranged something other than a tuple of Segments.")
+            raise TaskError(f"{where}: segments must be a tuple of Segment.")
         start, end = segment.start, segment.end
         tokens += end - start
         empty |= end <= start
         outside |= start < 0 or end > len(segment.document.tokens)
     if empty:
-        raise TaskError(f"{where}: returned an empty arrangement; return None where a document cannot show the label.")
+        raise TaskError(f"{where}: returned an empty arrangement; return None if a document cannot give the label.")
     if len(arranged.segments) > task.max_segments:
         raise TaskError(
-            f"{where}: arranged {len(arranged.segments)} segments; it announces at most {task.max_segments}."
+            f"{where}: arranged {len(arranged.segments)} segments; its max_segments is {task.max_segments}."
         )
     if outside:
         raise TaskError(f"{where}: arranged tokens outside the document.")
@@ -134,5 +133,5 @@ def _check(task: SentenceTask, source: Source, arranged: object, max_tokens: int
         raise TaskError(f"{where}: label {arranged.label!r} is none of its {len(task.labels)} classes.")
     if arranged.next_sentence is not None and arranged.next_sentence <= source.start:
         raise TaskError(
-            f"{where}: the walk does not go on (next sentence {arranged.next_sentence}, was {source.start})."
+            f"{where}: next_sentence must be greater than {source.start}, the start (got {arranged.next_sentence})."
         )

@@ -1,4 +1,4 @@
-"""Knowledge masking: whole words, phrases and entities are hidden, and every hidden piece is predicted (word-aware)."""
+"""Knowledge masking: mask complete words, phrases and entities, and predict every masked token (word-aware)."""
 
 from __future__ import annotations
 
@@ -23,11 +23,10 @@ UNITS: Mapping[Level, frozenset[str]] = {
     "entity": frozenset({"word", "entity", "user"}),
     "all": frozenset(SPAN_KINDS),
 }
-"""Kinds of spans that are units at each level, as far as the option `levels` names them; at basic a piece is a unit."""
-
+"""Level → kinds of spans that are units, if the option `levels` names them; at basic, each token is a unit."""
 
 MIN_UNIT_SHARE = 0.01
-"""Share of a corpus's units below which it is said to have nearly none of a kind of spans (ours)."""
+"""Share of a corpus's units below which a kind of spans is reported as rare (ours)."""
 
 _REMEDY = {
     "phrase": "lower knowledge.phrases.min_count, add knowledge.gazetteer",
@@ -36,18 +35,18 @@ _REMEDY = {
 
 
 class KnowledgeMaskingOptions(Options):
-    """Options of knowledge masking; the defaults are the released code's, or named as ours."""
+    """Options of knowledge masking; defaults are those of the released code, or marked as ours."""
 
     mask_share: float = Field(default=0.15, gt=0, lt=1)
-    """Share of units picked."""
+    """Share of units that are masked."""
     mix: Mapping[Level, Annotated[float, Field(ge=0, le=1)]] = {"basic": 0.1, "all": 0.9}
-    """Share of sequences masked at each level (ours; the released demo always masks units); the shares sum to 1.
+    """Share of sequences masked at each level; the shares sum to 1 (ours; the released demo always masks units).
 
-    A coin is cast for every sequence: basic hides single pieces, word whole words, phrase words and phrases, entity
-    words and entities, all whatever `levels` names. Spans of the user are units at every level but basic.
+    The level is drawn for each sequence. basic masks single tokens; word, words; phrase, words and phrases; entity,
+    words and entities; all, every kind that `levels` names. User spans are units at every level except basic.
     """
     levels: tuple[Literal["word", "phrase", "entity", "user"], ...] = SPAN_KINDS  # type: ignore[assignment]
-    """Kinds of spans that are units; where two overlap, the one named later here wins."""
+    """Kinds of spans that are units. If two overlap, the kind named later wins."""
 
     @field_validator("mix")
     @classmethod
@@ -67,14 +66,14 @@ class KnowledgeMaskingOptions(Options):
 
 @register
 class KnowledgeMasking(TokenTask):
-    """Picks 15 % of the units; of the pieces of a picked unit 80 % become [MASK], 10 % a random piece, 10 % stay."""
+    """Select 15 % of the units; of their tokens, 80 % become [MASK], 10 % a random token, 10 % stay."""
 
     name = "knowledge_masking"
     title = "Knowledge masking"
-    about = "Which pieces were hidden? Whole words, phrases and entities are hidden together."
+    about = "Which tokens were masked? Words, phrases and entities are masked as units."
     needs = "text of ordinary tokens"
     baseline_name = "unigram"
-    legend = "⟦a unit⟧ is hidden together; ⟦a≡⟧ is left as it was, ⟦a→b⟧ replaced by another piece"
+    legend = "⟦a unit⟧ is masked; in it, a≡ is a token left unchanged, a→b a token replaced by another"
     counts_heading = "units"
     changes_input = True
     max_scored_share = 0.25
@@ -85,15 +84,15 @@ class KnowledgeMasking(TokenTask):
         super().__init__(options, vocabulary)
         mix = {level: share for level, share in options.mix.items() if share}
         self._levels: tuple[Level, ...] = tuple(mix)
-        self._edges = np.cumsum(list(mix.values()))[:-1]  # a number in [0, 1) falls between two: its level
+        self._edges = np.cumsum(list(mix.values()))[:-1]  # a random number in [0, 1) selects the level
         self._kinds = {level: tuple(kind for kind in options.levels if kind in UNITS[level]) for level in mix}
 
     def label(self, sequence: TokenSequence, rng: Generator) -> Labels:
-        """Picks units, replaces their pieces, and scores each with its original id (paper, Knowledge Masking Task)."""
+        """Select units, replace their tokens, and score each with its original id (paper, Knowledge Masking Task)."""
         return self.label_block(Block(sequence, np.array([0, len(sequence.tokens)])), [rng])
 
     def label_block(self, block: Block, rngs: Sequence[Generator]) -> Labels:
-        """As `label` of each sequence, whose own generator draws for it."""
+        """Return the results of `label` for each sequence, each drawn with its generator."""
         sequence, vocabulary = block.sequence, self.vocabulary
         tokens, lengths = sequence.tokens, np.diff(block.starts)
         text = vocabulary.is_text[tokens]  # (n,) bool
@@ -102,16 +101,16 @@ class KnowledgeMasking(TokenTask):
         for level in set(levels.tolist()):
             starts |= self._starts(sequence, self._levels[level]) & np.repeat(levels == level, lengths)
         unit = starts.cumsum()  # (n,) number of the unit a token belongs to
-        sizes = np.bincount(unit[text], minlength=int(unit[-1]) + 1)  # tokens of each unit that would be scored
+        sizes = np.bincount(unit[text], minlength=int(unit[-1]) + 1)  # scorable tokens of each unit
         units = sizes.nonzero()[0]
-        edges = units.searchsorted(unit[block.starts[:-1]]).tolist()  # the first unit of each sequence: [CLS] has one
+        edges = units.searchsorted(unit[block.starts[:-1]]).tolist()  # first unit of each sequence
         scored = sizes[units].tolist()
         picks, fates, random = [], [], []
         for rng, first, end in zip(rngs, edges, [*edges[1:], len(units)], strict=True):
             if first < end:
-                # the fraction is rounded at random, so that short sequences are picked from at the same rate
-                wanted = max(1, int((end - first) * self.options.mask_share + rng.random()))
-                picked = [first + pick for pick in rng.permutation(end - first)[:wanted].tolist()]
+                # stochastic rounding, so that short sequences are masked at the same rate
+                count = max(1, int((end - first) * self.options.mask_share + rng.random()))
+                picked = [first + pick for pick in rng.permutation(end - first)[:count].tolist()]
                 count = sum([scored[pick] for pick in picked])
                 picks += picked
                 fates.append(rng.random(count))
@@ -120,7 +119,7 @@ class KnowledgeMasking(TokenTask):
             return Labels(np.zeros(0, np.int64), np.zeros(0, np.int64), tokens)
         hidden = np.zeros(len(sizes), bool)
         hidden[units[picks]] = True
-        positions = (hidden[unit] & text).nonzero()[0]  # an [UNK] inside a picked unit stays, unscored
+        positions = (hidden[unit] & text).nonzero()[0]  # [UNK] inside a masked unit stays and is not scored
         fate, targets = np.concatenate(fates), tokens[positions]
         others = np.where(fate < 0.9, vocabulary.ordinary[np.concatenate(random)], targets)
         inputs = tokens.copy()
@@ -128,9 +127,9 @@ class KnowledgeMasking(TokenTask):
         return Labels(positions, targets, inputs)
 
     def count_labels(self, sequence: TokenSequence, labels: Labels) -> Mapping[str, int]:
-        """Picked units by kind, at the level of the mix that explains what is hidden by the fewest whole units.
+        """Count masked units by kind, at the level of `mix` that explains the masked tokens with the fewest units.
 
-        "piece" where that is no level but basic.
+        Tokens masked at level basic count as "piece".
         """
         scored = np.zeros(len(sequence.tokens), bool)
         scored[labels.positions] = True
@@ -151,19 +150,18 @@ class KnowledgeMasking(TokenTask):
         return min(counted, key=Counter.total, default={"piece": len(labels.positions)})
 
     def notes(self, sequences: Sequence[TokenSequence]) -> list[str]:
-        """Kinds of spans the mix hides of which a corpus has none or few, in the same words for every such corpus."""
+        """Return a warning for each kind of spans that `mix` masks but the corpus lacks or nearly lacks."""
         shares = unit_shares(sequences, self.options.levels)
         hidden = [kind for kind in _REMEDY if any(kind in kinds for kinds in self._kinds.values())]
         return [self._note(kind, shares[kind]) for kind in hidden if shares[kind] < MIN_UNIT_SHARE]
 
     def _note(self, kind: str, share: float) -> str:
-        named = {"phrase": "phrases", "entity": "entities"}[kind]
-        found = (
-            f"few {named} (less than {MIN_UNIT_SHARE:.0%} of units)" if share else f"no {named} found (0.0 % of units)"
-        )
-        does = "does nearly nothing" if share else "does nothing"
+        plural = {"phrase": "phrases", "entity": "entities"}[kind]
+        few = f"few {plural} (less than {MIN_UNIT_SHARE:.0%} of units)"
+        amount = few if share else f"no {plural} found (0.0 % of units)"
+        effect = "does nearly nothing" if share else "does nothing"
         return (
-            f"{found}, so level {kind!r} {does} there; {_REMEDY[kind]}, or remove {kind!r} from "
+            f"{amount}, so level {kind!r} {effect} there; {_REMEDY[kind]}, or remove {kind!r} from "
             f"tasks.{self.name}.levels."
         )
 
@@ -174,7 +172,7 @@ class KnowledgeMasking(TokenTask):
 
 
 def unit_shares(sequences: Sequence[TokenSequence], levels: Sequence[str]) -> dict[str, float]:
-    """Share of the units of each kind of `levels` and of words, where all of these are hidden whole."""
+    """Return the share of units by kind, for words and the kinds of `levels`."""
     counts: Counter[str] = Counter(dict.fromkeys(("word", *levels), 0))
     for sequence in sequences:
         starts = unit_starts(sequence, levels) & (sequence.document >= 0)
@@ -182,8 +180,8 @@ def unit_shares(sequences: Sequence[TokenSequence], levels: Sequence[str]) -> di
         before = np.append(0, edges.cumsum())  # edges before each position
         for kind in levels:
             first, end = sequence.spans.get(kind, np.zeros((0, 2), np.int64)).T
-            whole = edges[first] & edges[end] & (before[end] - before[first] == 1)
-            counts[kind] += int(whole.sum())
+            is_unit = edges[first] & edges[end] & (before[end] - before[first] == 1)
+            counts[kind] += int(is_unit.sum())
         counts["all"] += int(starts.sum())
     others = sum(counts[kind] for kind in levels if kind != "word")
     total = max(counts.pop("all"), 1)
@@ -191,12 +189,12 @@ def unit_shares(sequences: Sequence[TokenSequence], levels: Sequence[str]) -> di
 
 
 def unit_starts(sequence: TokenSequence, levels: Sequence[str]) -> Array:
-    """(n,) bool: the first token of each unit. Words are the ground; spans of `levels` join what they cover.
+    """Return (n,) bool: whether a token is the first of its unit. Units are words, and spans of `levels`.
 
-    A span that overlaps one of a later level is left out; the words it covers stay units.
+    A span that overlaps one of a later level is ignored; the words it covers stay units.
     """
     n = len(sequence.flags)
-    starts = np.ones(n + 1, bool)  # one place more than tokens, so that a span may end at the end
+    starts = np.ones(n + 1, bool)  # one more than tokens, for spans that end at the end
     starts[:n] = (sequence.flags & WORD_START) != 0
     covered: Array | None = None
     for kind in reversed(levels):
@@ -204,7 +202,7 @@ def unit_starts(sequence: TokenSequence, levels: Sequence[str]) -> Array:
         if runs is None:
             continue
         if covered is not None:
-            before = covered.cumsum()  # covered tokens up to and with each position
+            before = covered.cumsum()  # covered tokens up to and including each position
             runs = runs[before[runs[:, 1] - 1] - before[runs[:, 0]] + covered[runs[:, 0]] == 0]
         first, end = runs[:, 0], runs[:, 1]
         edges = np.zeros(n + 1, np.int64)

@@ -1,6 +1,6 @@
-"""Labelled pairs: which class does a pair of texts bear? Two tasks of the paper, and any of your own (semantic-aware).
+"""Labelled pairs: predict the label of a pair of texts; two tasks of the paper, and yours (semantic-aware).
 
-A pair corpus gives the pairs and their labels; a task of this family only says by which name it is known:
+The pairs and labels are those of a pair corpus; a subclass only sets its name, title and description:
 
     @register
     class Paraphrase(LabelledPairs):
@@ -27,9 +27,9 @@ class LabelledPairsOptions(Options):
     """Options of every task on labelled pairs."""
 
     labels: tuple[Annotated[str, Field(coerce_numbers_to_str=True)], ...] | None = Field(default=None, min_length=2)
-    """Names of the classes, in their order; null: those of the corpora it reads. A run keeps what it began with."""
+    """Names of the classes in order; null: the labels of its corpora. They are fixed when a run starts."""
     allows_attached_tasks: bool = False
-    """Whether token tasks may label these pairs too; those that shall must name the pair corpus under `corpora`."""
+    """Whether token tasks may label these pairs too; each must name the pair corpus in its option `corpora`."""
 
     @field_validator("labels")
     @classmethod
@@ -39,20 +39,19 @@ class LabelledPairsOptions(Options):
         names = tuple(parse_label(label, "labels", "the recipe") or "" for label in labels)  # as in the data
         for name in names:
             if not name or names.count(name) > 1:
-                raise ValueError(f"label {name!r} stands here twice" if name else "a label is empty")
+                raise ValueError(f"label {name!r} is listed twice" if name else "a label is empty")
         return names
 
 
 class LabelledPairs(SentenceTask):
-    """Shows a pair as two segments; its class is the pair's label. Subclass it to give your own pairs a name.
+    """Arrange a pair as two segments; its class is the pair's label. Subclass it for a task on your own pairs.
 
-    Pairs come as often as the data has them: the paper gives no rule for the classes of these tasks, so nothing is
-    balanced (ours).
+    Classes are as frequent as in the data: the paper gives no rule for these tasks, so they are not balanced (ours).
     """
 
     needs = "labelled pairs of texts (a corpus with `pairs` in the recipe)"
     baseline_name = OVERLAP_NAME
-    legend = "the label is that of the data for the texts (1) and (2)"
+    legend = "the label is that of the pair (1), (2) in the data"
     corpus_kind = "pairs"
     labels_from_data = True
     balanced = False
@@ -60,7 +59,7 @@ class LabelledPairs(SentenceTask):
 
     @property
     def labels(self) -> tuple[str, ...]:  # type: ignore[override]
-        """The classes; empty as long as the options name none and no data was seen."""
+        """The classes; empty until the options or the data set them."""
         return self.options.labels or ()
 
     @property
@@ -68,13 +67,13 @@ class LabelledPairs(SentenceTask):
         return bool(self.options.allows_attached_tasks)
 
     def can_use(self, document: AnnotatedDocument) -> bool:
-        """Whether this is a pair of two texts under a known label."""
+        """Return whether this is a pair of non-empty texts with a label of the task."""
         return document.label in self._classes and pair_texts(document) is not None
 
     def arrange(self, source: Source, label: str | None, max_tokens: int, rng: Generator) -> Arrangement | None:
-        """Both texts, the longer one cut first where they have more than `max_tokens` tokens; one instance a pair.
+        """Arrange both texts, the longer one truncated first; one instance per pair.
 
-        Raises `TaskError` for a label that is none of the classes; a pair without room for a unit each is passed over.
+        Raises `TaskError` for a label that is not a class. Returns None if a unit of each text does not fit.
         """
         document = source.document
         if (segments := truncate_pair(document, max_tokens)) is None:
@@ -96,17 +95,17 @@ class LabelledPairs(SentenceTask):
 
 @register
 class DiscourseRelation(LabelledPairs):
-    """Two sentences whose connective was removed: which one was it? (paper, Discourse Relation Task)"""
+    """Predict the connective removed between two sentences (paper, Discourse Relation Task)."""
 
     name = "discourse_relation"
     title = "Discourse relation"
-    about = "Which connective stood between two sentences?"
-    legend = "the label is the connective that was taken away between (1) and (2)"
+    about = "Which connective was between two sentences?"
+    legend = "the label is the connective removed between (1) and (2)"
 
 
 @register
 class IRRelevance(LabelledPairs):
-    """Query and title: clicked, shown and not clicked, or irrelevant? (paper, IR Relevance Task)"""
+    """Predict the relevance of a title to a query: clicked, shown, or irrelevant (paper, IR Relevance Task)."""
 
     name = "ir_relevance"
     title = "IR relevance"

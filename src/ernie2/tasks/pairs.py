@@ -9,14 +9,14 @@ from ernie2.shards.truncation import longest_first
 from ernie2.tasks.base import Array, Segment, TokenSequence
 
 Text = tuple[int, int]
-"""A token run [start, end) of the pair's document."""
+"""Tokens [start, end) of the pair's document."""
 BUCKETS = 10
-"""The rule sees the overlap in tenths."""
+"""The overlap is measured in tenths."""
 OVERLAP_NAME = "share of pieces in common"
 
 
 def pair_texts(document: AnnotatedDocument) -> tuple[Text, Text] | None:
-    """The two texts of a labelled pair, its two paragraphs; None where this is not a pair or a text is empty."""
+    """Return the two texts of a labelled pair, its two paragraphs; None if it is not a pair or a text is empty."""
     if document.label is None or len(document.paragraphs) != 3:
         return None
     start, middle, end = document.sentences[document.paragraphs].tolist()
@@ -24,24 +24,24 @@ def pair_texts(document: AnnotatedDocument) -> tuple[Text, Text] | None:
 
 
 def truncate_pair(document: AnnotatedDocument, max_tokens: int) -> tuple[Segment, Segment] | None:
-    """Both texts of a pair in at most `max_tokens` tokens, the ends cut off where they have more.
+    """Return both texts of a pair, truncated at their ends to `max_tokens` together.
 
-    The longer text is cut first (released fine-tuning code), and then back to the end of a whole unit: a cut goes
-    neither through a word nor through a span. None where this is not a pair, or not even the first unit of a text fits.
+    The longer text is truncated first (as in the released fine-tuning code), back to a unit boundary: no word or span
+    is split. None if this is not a pair, or if the first unit of a text does not fit.
     """
     if (texts := pair_texts(document)) is None:
         return None
     (first, middle), (_, end) = texts
-    one, other = longest_first(middle - first, end - middle, max_tokens)
-    stop = last_boundary(document, first, first + one, middle)
-    second_stop = last_boundary(document, middle, middle + other, end)
+    first_size, second_size = longest_first(middle - first, end - middle, max_tokens)
+    stop = last_boundary(document, first, first + first_size, middle)
+    second_stop = last_boundary(document, middle, middle + second_size, end)
     if stop == first or second_stop == middle:
         return None
     return Segment(document, first, stop), Segment(document, middle, second_stop)
 
 
 def last_boundary(document: AnnotatedDocument, start: int, stop: int, end: int) -> int:
-    """The last offset in [start, stop] at which the text [start, end) may be cut: neither a word nor a span goes on."""
+    """Return the last offset in [start, stop] at which the text [start, end) can be cut without splitting a unit."""
     while start < stop < end:
         inside = [int(runs[at, 0]) for runs in document.spans.values() if (at := _run_across(runs, stop)) is not None]
         if inside:
@@ -54,15 +54,15 @@ def last_boundary(document: AnnotatedDocument, start: int, stop: int, end: int) 
 
 
 def _run_across(runs: Array, stop: int) -> int | None:
-    """Which of the sorted runs (k, 2) a cut before token `stop` would go through, or None."""
+    """Return the index of the sorted run (k, 2) that a cut before token `stop` would split, or None."""
     at = int(runs[:, 0].searchsorted(stop)) - 1
     return at if at >= 0 and runs[at, 1] > stop else None
 
 
 def overlap(sequence: TokenSequence) -> int:
-    """Different pieces that stand in both of the first two segments, as a share of the segment with fewer; 0…10.
+    """Return the distinct tokens shared by the first two segments, in tenths of the smaller set; 0…10.
 
-    Pieces {10, 11, 12} and {10, 12, 13, 14} have two of three in common: 6 tenths.
+    Tokens {10, 11, 12} and {10, 12, 13, 14} share two of three: 6 tenths.
     """
     text = sequence.document >= 0
     first, second = (np.unique(sequence.tokens[text & (sequence.segment == i)]) for i in (0, 1))

@@ -1,4 +1,4 @@
-"""Sentence distance: do two sentences stand side by side, apart in one document, or in two? (structure-aware)"""
+"""Sentence distance: are two sentences adjacent, in one document, or in two documents? (structure-aware)"""
 
 from __future__ import annotations
 
@@ -12,56 +12,57 @@ from ernie2.shards.store import AnnotatedDocument
 from ernie2.tasks.base import Arrangement, Array, Segment, SentenceTask, Source, TokenSequence, register
 from ernie2.tasks.pairs import OVERLAP_NAME, overlap
 
-ADJACENT, _, DIFFERENT_DOCUMENTS = range(3)  # between them: the same document, not adjacent
+ADJACENT, _, DIFFERENT_DOCUMENTS = range(3)  # 1: the same document, not adjacent
 MAX_STEP = 3
-"""The walk goes on by one to this many sentences, so that about half of them come first in a pair (ours)."""
+"""The next pair starts one to this many sentences later, so that about half of all sentences start one (ours)."""
 
 CANDIDATES = 3
-"""Other documents among which one is drawn by its length, so that the second sentence alone tells little (ours)."""
+"""Candidates for the other document; one is drawn by length, so that the second sentence reveals little (ours)."""
 
 
 @register
 class SentenceDistance(SentenceTask):
-    """Label 0: the second sentence follows the first; 1: it comes later in the document; 2: it is of another origin.
+    """Label 0: the second sentence follows the first; 1: it comes later in the document; 2: it is of another group.
 
-    The three classes are the paper's. Made exact by us: in classes 0 and 1 the second sentence stands behind the first
-    in the text, so that order gives nothing away; the first sentence is drawn alike for all classes, so that it gives
-    nothing away alone, and the other document by its length, so that the second gives away little; sentences are shown
-    whole or not at all.
+    The three classes are the paper's; these details are ours. In classes 0 and 1 the second sentence is later in the
+    text, so that order reveals nothing. The first sentence is drawn in the same way for all classes, so that it reveals
+    nothing on its own. The other document is drawn by length, so that the second reveals little. Sentences are never
+    truncated.
     """
 
     name = "sentence_distance"
     title = "Sentence distance"
-    about = "Are two sentences neighbours, apart in one document, or from different documents?"
+    about = "Are two sentences adjacent, further apart in one document, or from different documents?"
     needs = "documents of at least three sentences, of more than one origin"
     baseline_name = OVERLAP_NAME
-    legend = "adjacent: (2) follows (1); same_document: it comes later; different_documents: it stands in another text"
+    legend = "adjacent: (2) follows (1); same_document: it comes later; different_documents: it is from another text"
     labels = ("adjacent", "same_document", "different_documents")
 
     def can_use(self, document: AnnotatedDocument) -> bool:
-        """Whether the document has sentences that are not neighbours: one that cannot show all classes shows none."""
+        """Return whether the document has non-adjacent sentences; a document must be able to give all classes."""
         return document.sentence_count > 2
 
     def arrange(self, source: Source, label: str | None, max_tokens: int, rng: Generator) -> Arrangement | None:
-        """Pairs the next sentence that has room for a partner with one that stands to it as `label` says.
+        """Pair the next sentence that leaves room for a partner with a partner in the relation `label`.
 
-        The partner is drawn uniformly among those that fit; first sentences without one are passed over, and None is
-        returned where none is left.
+        The partner is drawn uniformly among those that fit. First sentences without a partner are skipped; None if no
+        sentence is left.
         """
         document, kind = source.document, self.labels.index(str(label))
         count = document.sentence_count
         partners = _draw_partner_document(source, rng) if kind == DIFFERENT_DOCUMENTS else document
         own, edges = document.sentences, partners.sentences
         step = int(rng.integers(1, MAX_STEP + 1))
-        for first in range(source.start, count - 2):  # whatever the class, two sentences follow the first
+        for first in range(source.start, count - 2):  # in all classes, two sentences follow the first
             begin = (first + 1, first + 2, 0)[kind]
             end = first + 2 if kind == ADJACENT else partners.sentence_count
             left = max_tokens - int(own[first + 1] - own[first])
             fitting = (edges[begin + 1 : end + 1] - edges[begin:end] <= left).nonzero()[0]
             if len(fitting):
                 second = begin + int(fitting[rng.integers(len(fitting))])
-                on = first + step if first + step < count - 2 else count
-                return Arrangement((_sentence(document, first), _sentence(partners, second)), kind, next_sentence=on)
+                following = first + step if first + step < count - 2 else count
+                segments = (_sentence(document, first), _sentence(partners, second))
+                return Arrangement(segments, kind, next_sentence=following)
         return None
 
     def baseline_feature(self, sequence: TokenSequence, positions: Array) -> Array:
@@ -69,10 +70,10 @@ class SentenceDistance(SentenceTask):
 
 
 def _draw_partner_document(source: Source, rng: Generator) -> AnnotatedDocument:
-    """One of a few documents of other origin, by their numbers of sentences: as often as the walk comes upon it."""
-    drawn = [source.other_document for _ in range(CANDIDATES)]
-    ends = list(accumulate(document.sentence_count for document in drawn))
-    return drawn[bisect_right(ends, int(rng.integers(ends[-1])))]
+    """Draw one of a few documents of other groups, weighted by their numbers of sentences."""
+    documents = [source.other_document for _ in range(CANDIDATES)]
+    ends = list(accumulate(document.sentence_count for document in documents))
+    return documents[bisect_right(ends, int(rng.integers(ends[-1])))]
 
 
 def _sentence(document: AnnotatedDocument, number: int) -> Segment:

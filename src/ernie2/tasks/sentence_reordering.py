@@ -1,4 +1,4 @@
-"""Sentence reordering: a paragraph is cut into segments and shuffled; which permutation was it? (structure-aware)"""
+"""Sentence reordering: predict the permutation of the shuffled segments of a paragraph (structure-aware)."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ class SentenceReorderingOptions(Options):
     """Options of sentence reordering."""
 
     max_segments: int = Field(default=4, ge=2, le=6)
-    """m: a paragraph is cut into 1…m segments; k = Σ n! classes, 33 for m = 4, as wide as the authors' later head."""
+    """m: a paragraph is split into 1…m segments; k = Σ n! classes, 33 for m = 4, as in the authors' later head."""
 
 
 @register
 class SentenceReordering(SentenceTask):
-    """Label "312": shown first is segment 3 of the paragraph, then 1, then 2; sorted by length, then value."""
+    """Label "312": the sequence has segment 3 of the paragraph, then 1, then 2. Labels sort by length, then value."""
 
     name = "sentence_reordering"
     title = "Sentence reordering"
-    about = "In which order did the shuffled segments of a paragraph stand?"
+    about = "What was the original order of the shuffled segments of a paragraph?"
     needs = "documents of at least two sentences"
     baseline_name = "number of segments alone"
-    legend = "label 312: what is shown first stood third in the text, then comes the first, then the second"
+    legend = "label 312: the third segment of the text comes first here, then the first, then the second"
     balanced = False
     Options = SentenceReorderingOptions
 
@@ -46,9 +46,9 @@ class SentenceReordering(SentenceTask):
         return document.sentence_count > 1
 
     def arrange(self, source: Source, label: str | None, max_tokens: int, rng: Generator) -> Arrangement | None:
-        """Cuts to the room first, splits at sentence boundaries into n segments, n uniform, then permutes uniformly.
+        """Truncate to `max_tokens`, split at sentence boundaries into n segments (n uniform), permute uniformly.
 
-        A sentence longer than `max_tokens` is skipped.
+        Sentences longer than `max_tokens` are skipped.
         """
         document = source.document
         sentences, paragraphs = document.sentences, document.paragraphs
@@ -57,7 +57,7 @@ class SentenceReordering(SentenceTask):
             first += 1
             if first == document.sentence_count:
                 return None
-        # the paragraph that holds `first`, extended by the following ones while it has fewer than m sentences
+        # the paragraph of `first`, extended by the next ones until it has m sentences
         paragraph = int(paragraphs.searchsorted(first, side="right"))
         end = int(paragraphs[paragraph])
         while end - first < self.max_segments and paragraph + 1 < len(paragraphs):
@@ -68,11 +68,11 @@ class SentenceReordering(SentenceTask):
         cuts = np.sort(rng.permutation(end - first - 1)[: n - 1]) + first + 1
         edges = sentences[[first, *cuts, end]].tolist()  # n + 1 token offsets
         order = tuple(rng.permutation(n).tolist())
-        shown = tuple(Segment(document, edges[i], edges[i + 1]) for i in order)
-        return Arrangement(shown, self._classes[order], next_sentence=end)
+        segments = tuple(Segment(document, edges[i], edges[i + 1]) for i in order)
+        return Arrangement(segments, self._classes[order], next_sentence=end)
 
     def baseline_feature(self, sequence: TokenSequence, positions: Array) -> Array:
-        """How many segments are shown: n alone leaves one chance in n!."""
+        """Return the number n of segments: given n, a guess is right with probability 1/n!."""
         return np.full(len(positions), sequence.segment_count, np.int64)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Token-document relation: does this token of the segment also occur elsewhere in its document? (word-aware)"""
+"""Token-document relation: does the token also occur elsewhere in its document? (word-aware)"""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ernie2.tasks.blocks import Block
 
 @register
 class TokenDocumentRelation(TokenTask):
-    """Label 1 iff (occurrences of the id in its document) - (occurrences shown in this instance) > 0.
+    """Label 1 iff the id occurs more often in its document than in this instance.
 
     The paper asks whether the token "appears in other segments of the original document"; no TF-IDF and no stop words,
-    as the maintainers confirmed (PaddlePaddle/ERNIE issue 263). Made exact by us: the segment is all tokens of one
-    document that the instance shows, and documents with no text left over are not scored.
+    as the maintainers confirmed (PaddlePaddle/ERNIE issue 263). Our definition: the segment is all tokens of one
+    document in the instance; documents that are completely in the instance are not scored.
     """
 
     name = "token_document_relation"
@@ -26,25 +26,25 @@ class TokenDocumentRelation(TokenTask):
     about = "Does the token also occur in the rest of its document?"
     needs = "documents longer than one instance"
     baseline_name = "the token's own prior"
-    legend = "word⁺ also occurs in the rest of its document, word⁻ only here; what bears no mark is not scored"
+    legend = "word⁺ also occurs in the rest of its document, word⁻ only here; unmarked words are not scored"
     labels = ("only_here", "elsewhere")
 
     def can_use(self, document: AnnotatedDocument) -> bool:
-        """Whether the document has a second sentence, which an instance could leave over; a pair is shown whole."""
+        """Return whether the document has two sentences or more and is not a pair, so that text can remain outside."""
         return document.sentence_count > 1 and document.label is None
 
     def label(self, sequence: TokenSequence, rng: Generator) -> Labels:
-        """Scores every token but special ones and [UNK], each against its own document."""
+        """Score every token except special ones and [UNK], each against its document."""
         document = sequence.document
-        shown = np.bincount(document[document >= 0], minlength=len(sequence.document_lengths))  # (documents,) tokens
-        left_over = np.append(sequence.document_lengths > shown, False)  # [-1]: special tokens
-        positions = (left_over[document] & self.vocabulary.is_text[sequence.tokens]).nonzero()[0]
+        included = np.bincount(document[document >= 0], minlength=len(sequence.document_lengths))  # (documents,) tokens
+        has_rest = np.append(sequence.document_lengths > included, False)  # [-1]: special tokens
+        positions = (has_rest[document] & self.vocabulary.is_text[sequence.tokens]).nonzero()[0]
         key = document[positions] * self.vocabulary.size + sequence.tokens[positions]
         elsewhere = sequence.document_count[positions] - _occurrences(key) > 0
         return Labels(positions, elsewhere.astype(np.int64))
 
     def label_block(self, block: Block, rngs: Sequence[Generator]) -> Labels:
-        """As `label`: no sequence bears on another, and nothing is drawn."""
+        """Return the result of `label`: sequences are independent, and no randomness is used."""
         return self.label(block.sequence, rngs[0])
 
     def format_token(self, text: str, target: int) -> str:
@@ -55,11 +55,11 @@ class TokenDocumentRelation(TokenTask):
 
 
 def _occurrences(key: Array) -> Array:
-    """(n,) how often each value occurs: [7, 5, 7] → [2, 1, 2]."""
+    """Return the number of occurrences of each value, (n,): [7, 5, 7] → [2, 1, 2]."""
     order = key.argsort()
     ordered = key[order]
     edges = np.concatenate([[True], ordered[1:] != ordered[:-1], [True]]).nonzero()[0]
     counts = edges[1:] - edges[:-1]
-    found = np.empty(len(key), np.int64)
-    found[order] = np.repeat(counts, counts)
-    return found
+    occurrences = np.empty(len(key), np.int64)
+    occurrences[order] = np.repeat(counts, counts)
+    return occurrences
