@@ -96,7 +96,7 @@ def test_a_run_knows_its_tokeniser_where_no_file_of_it_is_left(trained, tmp_path
 def test_an_encoder_of_another_shape_is_refused_with_the_way_out(trained):
     run, shards, trainer = trained
     narrow = trainer.model.settings.model_copy(update={"hidden": 8})
-    with pytest.raises(CheckpointError, match=r"encoder\.hidden=8, there 16; .*Set these as the checkpoint has them"):
+    with pytest.raises(CheckpointError, match=r"encoder\.hidden=8, there 16; .*Set these as in the checkpoint"):
         warm_start(run, narrow, [], seed=0, shards=shards)
 
 

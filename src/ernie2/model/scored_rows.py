@@ -1,6 +1,6 @@
-"""Scored rows: the tokens whose last hidden state a head reads, so that the last layer computes no others.
+"""Scored rows: the tokens whose last hidden state a head reads; the last layer computes only these.
 
-Keys and values of the last layer are needed of all tokens; queries and everything after attention only at these rows.
+The last layer needs keys and values of all tokens, but queries and everything after attention only for scored rows.
 
 T tokens in the pack · S sequences · R rows · P scored positions of a task
 """
@@ -18,15 +18,17 @@ from torch import Tensor
 from ernie2.batches.batch import PackedBatch
 
 _MAX_SHARE = 0.6
-"""Share of a pack's tokens; where more are scored, all rows are computed."""
+"""Share of a pack's tokens above which all rows are computed."""
 _STEPS = 64
-"""Where shapes are static, the number of rows is a multiple of T / 64, so few sizes occur."""
+"""With static shapes the number of rows is a multiple of T / 64, so that there are few sizes."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowChoice:
-    """Scored rows on the host: `index` (R,) int64 tokens in ascending order, `starts` (S + 1,) int32 the first row of
-    each sequence, `places` by task (P,) int64 the row of each scored position.
+    """Scored rows on the host.
+
+    `index` (R,) int64: tokens in ascending order. `starts` (S + 1,) int32: the first row of each sequence. `places`: by
+    task, (P,) int64, the row of each scored position.
     """
 
     index: NDArray[Any]
@@ -36,7 +38,7 @@ class RowChoice:
 
 @dataclass(frozen=True, slots=True)
 class ScoredRows:
-    """Scored rows on a device: `index`, `starts` and `places` as in `RowChoice`; `host_starts` equals `starts`."""
+    """Scored rows on a device: `index`, `starts`, `places` as in `RowChoice`; `host_starts`: `starts` on the host."""
 
     index: Tensor
     starts: Tensor
@@ -45,30 +47,29 @@ class ScoredRows:
 
 
 def choose_rows(batch: PackedBatch, tokens: int, starts: NDArray[Any], static: bool) -> RowChoice | None:
-    """Return the rows that the tasks of `batch` score among its first `tokens` tokens, or None for all rows.
+    """Return the rows scored by the tasks of `batch` among its first `tokens` tokens, or None for all rows.
 
-    None where nothing is scored or more than 60 % of the tokens are. `starts` (S + 1,) covers all `tokens`. With
-    `static`, tokens that no task scores fill the rows up to a multiple of T / 64, and each task has a place for each of
-    its padded targets, row 0. Positions [5, 0] of 8 tokens in sequences of 4 -> index [0, 5], starts [0, 1, 2],
-    places [1, 0].
+    None if nothing is scored or more than 60 % of the tokens are. `starts` (S + 1,) covers all `tokens`. With `static`,
+    unscored tokens fill the rows up to a multiple of T / 64, and the places of padded targets are 0. Positions [5, 0]
+    of 8 tokens in sequences of 4 -> index [0, 5], starts [0, 1, 2], places [1, 0].
     """
-    wanted = np.zeros(tokens, dtype=bool)
+    is_scored = np.zeros(tokens, dtype=bool)
     for targets in batch.targets.values():
-        wanted[targets.positions[: targets.count]] = True
-    rows = int(wanted.sum())
+        is_scored[targets.positions[: targets.count]] = True
+    rows = int(is_scored.sum())
     if static:
         step = -(-tokens // _STEPS)
-        goal = max(2, -(-rows // step) * step)  # a size of 1 would be compiled on its own
+        padded_rows = max(2, -(-rows // step) * step)  # torch compiles a separate graph for size 1
     else:
-        goal = rows
-    if not rows or goal > _MAX_SHARE * tokens:
+        padded_rows = rows
+    if not rows or padded_rows > _MAX_SHARE * tokens:
         return None
-    if goal > rows:
-        wanted[np.flatnonzero(~wanted)[rows - goal :]] = True
-    before = np.concatenate([[0], np.cumsum(wanted)])  # (T + 1,) rows before each token
+    if padded_rows > rows:
+        is_scored[np.flatnonzero(~is_scored)[rows - padded_rows :]] = True
+    before = np.concatenate([[0], np.cumsum(is_scored)])  # (T + 1,) rows before each token
     places = {}
     for name, targets in batch.targets.items():
         place = np.zeros(len(targets.positions) if static else targets.count, dtype=np.int64)
         place[: targets.count] = before[targets.positions[: targets.count]]
         places[name] = place
-    return RowChoice(np.flatnonzero(wanted), before[starts].astype(np.int32), places)
+    return RowChoice(np.flatnonzero(is_scored), before[starts].astype(np.int32), places)

@@ -1,7 +1,7 @@
-"""The name of every tensor: ours, Hugging Face's and those of Paddle's three layouts, in one table.
+"""Tensor names in one table: ours, Hugging Face's and those of Paddle's three layouts.
 
-`{i}` in a name is the layer, `{masked}` the task whose head scores the vocabulary. Hugging Face's names stand without
-the leading `ernie.` or `bert.`, which all but `cls.` names may carry; Paddle's are used for reading only.
+`{i}` in a name is the layer, `{masked}` the task whose head scores the vocabulary. Hugging Face's names are listed
+without the prefix `ernie.` or `bert.`, which all names except `cls.` may have. Paddle's names serve only for reading.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ WORD_TABLE, TASK_TABLE = "encoder.embeddings.token.weight", "encoder.embeddings.
 HF_WORD_TABLE, HF_TASK_TABLE = "embeddings.word_embeddings.weight", "embeddings.task_type_embeddings.weight"
 FLUID_WORD_TABLE, DYGRAPH_WORD_TABLE = "word_embedding", "word_emb.weight"
 PADDLENLP_NORM = "embeddings.layer_norm.weight"
-"""With the word tables, what tells the layouts apart."""
+"""Distinguishes the layouts, together with the word tables."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A module with its weight (and bias), or a tensor: our name, Hugging Face's, each layout's; '' where it has none.
+    """A module with weight (and bias), or a tensor: our name, Hugging Face's, each layout's; '' if there is none.
 
-    Parts of one name of ours are stacked along the first dimension.
+    Several parts with the same name of ours are concatenated along the first dimension.
     """
 
     kind: Literal["table", "norm", "linear", "tensor"]
@@ -69,7 +69,7 @@ PARTS = (
 )
 
 TIED = {f"{_CLS}.decoder.weight": HF_WORD_TABLE, f"{_CLS}.decoder.bias": f"{_CLS}.bias"}
-"""Copies some files carry of a tensor used elsewhere, by Hugging Face's names."""
+"""Copies of tied tensors in some files → the original, by Hugging Face's names."""
 
 _SUFFIXES = {"table": (".weight",), "norm": (".weight", ".bias"), "linear": (".weight", ".bias"), "tensor": ("",)}
 _FLUID_SUFFIXES = {"table": ("",), "norm": ("_scale", "_bias"), "linear": (".w_0", ".b_0"), "tensor": ("",)}
@@ -77,18 +77,17 @@ _LAYER = re.compile(r"(?<=^encoder_layer_)\d+|(?<=^encoder_stack\.block\.)\d+|(?
 
 
 def is_optional(ours: str) -> bool:
-    """Whether a checkpoint may come without the tensor of this name of ours: heads, pooler, task table."""
+    """Return whether a checkpoint may lack this tensor (our name): heads, pooler, task table."""
     return not ours.startswith("encoder.") or ours.startswith(("encoder.pooler.", TASK_TABLE))
 
 
 def vocabulary_tensors(heads: Iterable[HeadSpec]) -> set[str]:
-    """Our names of the tensors with a row a token: the word table and the bias of every head that scores the
-    vocabulary."""
+    """Return our names of tensors with one row per vocabulary token: the word table and vocabulary head biases."""
     return {WORD_TABLE, *(f"heads.{spec.name}.bias" for spec in heads if spec.classes is None)}
 
 
 def hf_parts(layers: int, masked: str | None) -> dict[str, tuple[str, ...]]:
-    """Our name of every tensor → Hugging Face's of its parts; `masked`: the task whose head scores the vocabulary."""
+    """Return our name of every tensor → Hugging Face's names of its parts; `masked`: task scoring the vocabulary."""
     parts: dict[str, tuple[str, ...]] = {}
     for part in PARTS:
         if not part.ours or ("{masked}" in part.ours and masked is None):
@@ -101,29 +100,29 @@ def hf_parts(layers: int, masked: str | None) -> dict[str, tuple[str, ...]]:
 
 
 def paddle_to_hf(layout: Layout) -> dict[str, tuple[str, bool]]:
-    """Paddle's name → Hugging Face's, and whether the tensor must be transposed; `{i}` for the layer.
+    """Return Paddle's name → (Hugging Face's name, whether to transpose the tensor), with `{i}` for the layer.
 
-    A linear's weight is (inputs, outputs) in Paddle and (outputs, inputs) in torch; all else is alike.
+    A linear weight is (inputs, outputs) in Paddle and (outputs, inputs) in torch; other tensors are the same.
     """
     suffixes = _FLUID_SUFFIXES if layout == "Paddle fluid" else _SUFFIXES
-    found = {}
+    names = {}
     for part in PARTS:
         theirs = {"Paddle fluid": part.fluid, "Paddle dygraph": part.dygraph, "PaddleNLP": part.paddlenlp}[layout]
         if not theirs:
             continue
         for suffix, hf in zip(suffixes[part.kind], _SUFFIXES[part.kind], strict=True):
-            found[f"{theirs}{suffix}"] = f"{part.hf}{hf}", part.kind == "linear" and hf == ".weight"
-    return found
+            names[f"{theirs}{suffix}"] = f"{part.hf}{hf}", part.kind == "linear" and hf == ".weight"
+    return names
 
 
 _TABLES = {layout: paddle_to_hf(layout) for layout in ("Paddle fluid", "Paddle dygraph", "PaddleNLP")}
 
 
 def to_hf_name(layout: Layout, name: str) -> tuple[str, bool] | None:
-    """'encoder_layer_3_ffn_fc_0.w_0' → ('encoder.layer.3.intermediate.dense.weight', True); None for no name of it."""
-    if layout == "Hugging Face":  # old files have TensorFlow's names of a norm's parameters
+    """'encoder_layer_3_ffn_fc_0.w_0' → ('encoder.layer.3.intermediate.dense.weight', True); None if unknown."""
+    if layout == "Hugging Face":  # old files use TensorFlow's names of norm parameters
         old = {"gamma": "weight", "beta": "bias"}
-        return re.sub(r"(?<=LayerNorm\.)(gamma|beta)$", lambda found: old[found[1]], name), False
-    found = _TABLES[layout].get(_LAYER.sub("{i}", name))
+        return re.sub(r"(?<=LayerNorm\.)(gamma|beta)$", lambda match: old[match[1]], name), False
+    entry = _TABLES[layout].get(_LAYER.sub("{i}", name))
     number = _LAYER.search(name)
-    return found and (found[0].replace("{i}", number[0] if number else ""), found[1])
+    return entry and (entry[0].replace("{i}", number[0] if number else ""), entry[1])

@@ -19,7 +19,7 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 44
         (b"\x89HDF\r\n\x1a\n" + bytes(100), r"is a Keras \(HDF5\) file of TensorFlow weights"),
         (b"\x83\xaaembeddings\x81\xa6kernel", r"is a Flax \(msgpack\) file"),
         (b"GGUF\x03\x00", "is a GGUF file"),
-        (b"\x1f\x8b\x08\x00", "is a packed archive: unpack it"),
+        (b"\x1f\x8b\x08\x00", "is a compressed archive: unpack it"),
         (b"", "is an empty file"),
         (b"text\tlabel\nA film.\t1\n", "is a text file, not weights"),
         ("文本\n".encode() * 300, "is a text file, not weights"),
@@ -36,11 +36,11 @@ def test_a_file_that_is_something_else_is_named(tmp_path, name, content, told):
     ("files", "told"),
     [
         (["bert_model.ckpt.index", "bert_model.ckpt.data-00000-of-00001"],
-         r"It holds bert_model\.ckpt\.index, a TensorFlow checkpoint, .*convert_bert_original_tf_checkpoint"),
-        (["tf_model.h5"], r"It holds tf_model\.h5, a Keras .*from_tf=True"),
-        (["flax_model.msgpack"], r"It holds flax_model\.msgpack, a Flax .*from_flax=True"),
-        (["saved_model.pb"], "a TensorFlow SavedModel, which is not read"),
-        (["step_7.pt"], r"Name the file of weights itself: step_7\.pt\."),
+         r"It contains bert_model\.ckpt\.index, a TensorFlow checkpoint, .*convert_bert_original_tf_checkpoint"),
+        (["tf_model.h5"], r"It contains tf_model\.h5, a Keras .*from_tf=True"),
+        (["flax_model.msgpack"], r"It contains flax_model\.msgpack, a Flax .*from_flax=True"),
+        (["saved_model.pb"], "a TensorFlow SavedModel, which is not supported"),
+        (["step_7.pt"], r"Give the weights file itself: step_7\.pt\."),
     ],
 )  # fmt: skip
 def test_a_folder_with_other_weights_says_which_and_what_to_do(tmp_path, files, told):

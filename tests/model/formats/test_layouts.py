@@ -73,7 +73,7 @@ def test_a_task_embedding_that_is_declared_and_not_there_is_told():
     read = load_model(paddle_files.FOLDER / "dygraph")
     assert read.model.settings.task_ids == 0
     assert read.report.notes == (
-        "the configuration declares 16 task ids, but no task embedding was shipped; read without",
+        "the configuration declares 16 task ids, but there is no task embedding; loaded without",
     )
 
 
@@ -82,7 +82,7 @@ def test_a_task_embedding_that_is_wanted_and_not_there_is_zero_named_and_told(tm
     (folder / "params/task_embedding").unlink()
     read = load_model(folder)
     assert read.report.new == ("encoder.embeddings.task.weight",)
-    assert "wants a task embedding (5 rows), but there is none" in read.report.notes[0]
+    assert "declares a task embedding (5 rows), but there is none" in read.report.notes[0]
     assert not read.model.encoder.embeddings.task.weight.any()
 
 
@@ -133,7 +133,7 @@ def test_a_linear_is_turned_over_and_a_table_is_not(tmp_path):
 def test_tensors_of_another_kind_of_model_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match="no word embeddings"):
         rename_tensors(Container(tmp_path, {"decoder.weight": torch.ones(2, 2)}))
-    with pytest.raises(CheckpointError, match="word embeddings are no table"):
+    with pytest.raises(CheckpointError, match="word embeddings are not a matrix"):
         rename_tensors(Container(tmp_path, {"word_emb.weight": torch.ones(2)}))
 
 
@@ -167,7 +167,7 @@ def test_the_word_table_says_what_stands_before_every_name(prefix, split):
 
 
 def test_a_prefix_that_is_no_wrapper_is_told():
-    with pytest.raises(CheckpointError, match=r"word embeddings stand under 'question_encoder.bert.'"):
+    with pytest.raises(CheckpointError, match=r"word embeddings have prefix 'question_encoder.bert.'"):
         find_prefix([f"question_encoder.bert.{HF_WORD_TABLE}"], "x")
 
 

@@ -62,7 +62,7 @@ def test_paddles_own_file_is_read():
         (variable(b"\x08\x05\x10\x02\x18\x03"), "unknown field"),
         (variable(version=1), "version 1"),
         (variable(inner=2), "version 2"),
-        (variable()[:22], "cut short"),
+        (variable()[:22], "truncated"),
         (variable(levels=(bytes(8),))[:18], "damaged or no variable"),
         (variable(b"\x08\x05\x10\x82", b""), "damaged or no variable"),
     ],

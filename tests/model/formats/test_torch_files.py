@@ -84,7 +84,7 @@ def test_a_state_dict_one_mapping_down_is_read_without_the_optimiser_beside_it(t
 
 def test_several_models_in_one_file_are_refused_by_name(tmp_path):
     inner = {"embeddings.word_embeddings.weight": torch.ones(2, 3)}
-    with pytest.raises(CheckpointError, match="holds several models, under 'model', 'ema'"):
+    with pytest.raises(CheckpointError, match="contains several models, under 'model', 'ema'"):
         read_torch_file(saved(tmp_path, {"model": inner, "ema": dict(inner)}))
 
 
@@ -94,7 +94,7 @@ def test_several_models_in_one_file_are_refused_by_name(tmp_path):
 )
 def test_a_table_that_repeats_its_numbers_is_refused(tmp_path, sizes, strides, zipped):
     table = torch.ones(64).as_strided(sizes, strides)
-    with pytest.raises(CheckpointError, match=r"bin: w of shape .* repeats the same numbers"):
+    with pytest.raises(CheckpointError, match=r"bin: w of shape .* has overlapping elements"):
         read_torch_file(saved(tmp_path, {"w": table}, zipped=zipped))
 
 
@@ -108,7 +108,7 @@ def test_a_tensor_larger_than_its_storage_is_refused(tmp_path):
 def test_a_storage_that_is_shorter_than_said_is_refused(tmp_path):
     path = saved(tmp_path, {"w": torch.ones(40, 3)})
     repacked(path, lambda name, content: content[:100] if "/data/" in name else content)
-    with pytest.raises(CheckpointError, match="w should have 480 bytes and has 100"):
+    with pytest.raises(CheckpointError, match="w needs 480 bytes and has 100"):
         read_torch_file(path)
 
 
@@ -131,7 +131,7 @@ def test_a_flipped_bit_is_seen(tmp_path):
 @pytest.mark.parametrize(
     ("tensor", "told"),
     [
-        (torch.ones(2, device="meta"), "w was saved without its numbers"),
+        (torch.ones(2, device="meta"), "w was saved without values"),
         (torch.eye(3).to_sparse(), "w is sparse"),
     ],
 )
@@ -153,7 +153,7 @@ def test_a_storage_the_older_form_overstates_is_refused(tmp_path):
     content = path.read_bytes()
     path.write_bytes(content.replace((40).to_bytes(8, "little"), (10**12).to_bytes(8, "little")))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(CheckpointError, match="not as long as it is said to be"):
+    with pytest.raises(CheckpointError, match="does not have its declared length"):
         read_torch_file(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kilobytes
 

@@ -1,1 +1,1 @@
-"""Attention inside each sequence of a pack: `plan` picks a kernel and runs it; the other modules are the kernels."""
+"""Attention within each sequence of a pack: `plan` chooses and runs a kernel; the other modules implement them."""

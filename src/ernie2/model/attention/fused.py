@@ -1,13 +1,13 @@
-"""Which of torch's fused attention kernels there are, and which `scaled_dot_product_attention` may take.
+"""torch's fused attention kernels: which are available, and which ones `scaled_dot_product_attention` may use.
 
-FlashAttention-3 and -4 in place of torch's FlashAttention-2, through torch's own switch, where one is installed.
+FlashAttention-3 or -4, if installed, replaces torch's FlashAttention-2 through torch's own switch.
 
-`varlen_attn` obeys the switch, forward and backward, compiled or not: the switch replaces the operators it calls.
-`scaled_dot_product_attention` obeys only where it picks its flash kernel: not where cuDNN comes first (`dense`), and
-never with a mask (most padded groups). The new kernels have no dropout and raise when asked for it: `varlen_attn` never
-asks, and `sdpa_kernels` keeps the other from picking them then.
+`varlen_attn` follows the switch, forward and backward, compiled or not, because the switch replaces its operators.
+`scaled_dot_product_attention` follows it only if it chooses its flash kernel: not if cuDNN comes first (`dense`), and
+never with a mask (most padded groups). The new kernels do not support dropout and raise an error if it is requested.
+`varlen_attn` never requests it, and `sdpa_kernels` excludes the flash kernel in that case.
 
-Results differ from those of FlashAttention-2 by rounding.
+Results differ from FlashAttention-2 by rounding.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ import torch.nn.attention
 from torch import Tensor, nn
 
 _FLASH_VERSIONS = {"FA4": ((9, 10), "flash_attn.cute.interface"), "FA3": ((9,), "flash_attn_interface")}
-"""By name in torch's registry, newest first: major compute capabilities of its cards, module that torch imports."""
+"""Name in torch's registry, newest first → supported major compute capabilities, module that torch imports."""
 _TOLERANCE = 0.03
-"""Largest relative difference from plain attention in float32; that of bf16 is below 0.01."""
+"""Allowed relative difference from plain attention in float32; the usual one in bf16 is below 0.01."""
 
 
 def packed_kernel() -> Callable[..., Any]:
-    """Return torch's `varlen_attn`, whose import takes long: (query, key, value, row_starts, starts, longest, longest).
+    """Return torch's `varlen_attn`, slow to import: (query, key, value, row_starts, starts, longest, longest).
 
-    query and output (R, N, D) begin a sequence at row_starts (S + 1,), key and value (T, N, D) at starts (S + 1,).
+    Sequences begin at row_starts (S + 1,) in query and output (R, N, D), at starts (S + 1,) in key and value (T, N, D).
     """
     from torch.nn.attention.varlen import varlen_attn
 
@@ -38,31 +38,31 @@ def packed_kernel() -> Callable[..., Any]:
 
 
 def has_flash_kernels(device: torch.device) -> bool:
-    """Return whether FlashAttention has kernels for this card."""
+    """Return whether FlashAttention supports this GPU."""
     return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def sdpa_kernels(device: torch.device, dropout: float, cudnn_first: bool) -> AbstractContextManager[object]:
-    """On CUDA, keeps `scaled_dot_product_attention` from kernels that cannot drop.
+    """On CUDA, exclude kernels without dropout support from `scaled_dot_product_attention`.
 
-    `cudnn_first`: try cuDNN's kernel first, and torch's others where it has none for these shapes, dtypes or dropout;
-    else torch chooses.
+    `cudnn_first`: try cuDNN first, then torch's other kernels if cuDNN does not support the shapes, dtypes or dropout;
+    otherwise torch chooses.
     """
     flash_would_raise = dropout > 0 and active_flash() is not None  # FlashAttention-3 and -4 have no dropout
     if device.type != "cuda" or not (cudnn_first or flash_would_raise):
         return nullcontext()
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    able = [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-    if not flash_would_raise:  # torch picks them as if they had
-        able.insert(0, SDPBackend.FLASH_ATTENTION)
-    order = [SDPBackend.CUDNN_ATTENTION, *able] if cudnn_first else able
+    allowed = [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    if not flash_would_raise:  # torch would choose it although it has no dropout
+        allowed.insert(0, SDPBackend.FLASH_ATTENTION)
+    order = [SDPBackend.CUDNN_ATTENTION, *allowed] if cudnn_first else allowed
     preferred: AbstractContextManager[object] = sdpa_kernel(order, set_priority=cudnn_first)
     return preferred
 
 
 def active_flash() -> str | None:
-    """Return the name of the implementation that took the place of FlashAttention-2, None where none did."""
+    """Return the name of the implementation that replaces FlashAttention-2, or None."""
     switch: Any = nn.attention
     name: str | None = switch.current_flash_attention_impl()
     return name
@@ -70,11 +70,11 @@ def active_flash() -> str | None:
 
 @cache
 def activate_newest_flash(device: torch.device, head_width: int, warn: Callable[[str], None]) -> str | None:
-    """Activate the newest implementation that is installed and works on `device`; return the name of the active one.
+    """Activate the newest FlashAttention that is installed and works on `device`; return the active one.
 
-    Call it before anything is compiled. Each candidate is tried on three short sequences of bf16 with heads of
-    `head_width`. One that is installed and fails is reported to `warn` in one line and left out. Nothing happens on a
-    CPU, or after the user activated an implementation of their own.
+    Call this before compiling anything. Each candidate is tested on three short bf16 sequences with heads of
+    `head_width`. An installed one that fails is reported to `warn` in one line and skipped. Does nothing on a CPU, or
+    if the user has activated another implementation.
     """
     if device.type != "cuda" or active_flash() not in (None, *_FLASH_VERSIONS):
         return active_flash()
@@ -88,7 +88,7 @@ def activate_newest_flash(device: torch.device, head_width: int, warn: Callable[
             if active_flash() != name:
                 switch.activate_flash_attention_impl(name)
             check_packed_kernel(device, head_width)
-        except Exception as error:  # the packages are young: a wrong version raises TypeError or AssertionError as well
+        except Exception as error:  # a mismatched version may raise TypeError or AssertionError
             if active_flash() is not None:
                 switch.restore_flash_attention_impl()
             if not _is_missing(error, module):
@@ -100,20 +100,20 @@ def activate_newest_flash(device: torch.device, head_width: int, warn: Callable[
 
 
 def check_packed_kernel(device: torch.device, head_width: int) -> None:
-    """Raise `RuntimeError` where output or gradients of the packed kernel are not those of plain attention."""
+    """Raise `RuntimeError` if output or gradients of the packed kernel differ from plain attention."""
     lengths = [3, 70, 140]
     random = torch.Generator().manual_seed(0)  # not the run's generator
-    for asked in (lengths, [1, 0, 9]):  # every token, and scored rows: a sequence may have none
-        rows = (sum(asked), sum(lengths), sum(lengths), sum(asked))
+    for row_counts in (lengths, [1, 0, 9]):  # all tokens, then scored rows, of which a sequence may have none
+        rows = (sum(row_counts), sum(lengths), sum(lengths), sum(row_counts))
         *qkv, above = (torch.randn(n, 2, head_width, generator=random).to(device, torch.bfloat16) for n in rows)
-        starts = [torch.tensor([0, *sizes]).cumsum(0, dtype=torch.int32).to(device) for sizes in (asked, lengths)]
+        starts = [torch.tensor([0, *sizes]).cumsum(0, dtype=torch.int32).to(device) for sizes in (row_counts, lengths)]
         run_kernel = partial(_run_packed, starts=starts, longest=max(lengths))
-        found = _output_and_gradients(run_kernel, qkv, above)
-        run_plain = partial(_run_plain, lengths=(asked, lengths, lengths))
+        actual = _output_and_gradients(run_kernel, qkv, above)
+        run_plain = partial(_run_plain, lengths=(row_counts, lengths, lengths))
         expected = _output_and_gradients(run_plain, [each.float() for each in qkv], above.float())
-        for ours, theirs in zip(found, expected, strict=True):
+        for ours, theirs in zip(actual, expected, strict=True):
             if not float((ours.float() - theirs).norm() / theirs.norm()) < _TOLERANCE:
-                raise RuntimeError("its results are not those of plain attention")
+                raise RuntimeError("its results differ from plain attention")
 
 
 def _run_packed(*qkv: Tensor, starts: Sequence[Tensor], longest: int) -> Tensor:
@@ -122,7 +122,7 @@ def _run_packed(*qkv: Tensor, starts: Sequence[Tensor], longest: int) -> Tensor:
 
 
 def _run_plain(*qkv: Tensor, lengths: Sequence[Sequence[int]]) -> Tensor:
-    """query (R, N, D), key and value (T, N, D), of sequences of `lengths` each -> (R, N, D)."""
+    """query (R, N, D), key and value (T, N, D), sequence `lengths` of each -> (R, N, D)."""
     outputs = []
     parts = (torch.split(each, list(sizes)) for each, sizes in zip(qkv, lengths, strict=True))
     for query, key, value in zip(*parts, strict=True):
@@ -132,7 +132,7 @@ def _run_plain(*qkv: Tensor, lengths: Sequence[Sequence[int]]) -> Tensor:
 
 
 def _output_and_gradients(attend: Callable[..., Tensor], qkv: Sequence[Tensor], above: Tensor) -> list[Tensor]:
-    """Output of `attend` for `qkv`, then the gradients of the three, `above` being that of the output."""
+    """Return the output of `attend` for `qkv` and the three gradients; `above` is the gradient of the output."""
     with torch.enable_grad():
         leaves = [each.detach().requires_grad_() for each in qkv]
         mixed = attend(*leaves)
@@ -140,5 +140,5 @@ def _output_and_gradients(attend: Callable[..., Tensor], qkv: Sequence[Tensor], 
 
 
 def _is_missing(error: Exception, module: str) -> bool:
-    """Whether `module` is not installed, rather than something that it needs."""
+    """Return whether `module` itself is not installed, not one of its dependencies."""
     return isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")

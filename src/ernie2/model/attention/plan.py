@@ -1,19 +1,19 @@
-"""The one function that picks the attention kernel of a batch, and the one that runs it.
+"""Choose the attention kernel of a batch, and run it.
 
-T tokens in the pack · R rows that ask, all T or the scored ones · S sequences · N heads · H hidden
+T tokens in the pack · R query rows, all T or the scored ones · S sequences · N heads · H hidden
 
-Three kernels, chosen by `choose_kernel` once a batch for all layers:
+`choose_kernel` picks one of three kernels per batch, for all layers:
 
-    dense    CUDA; full rows, all as long as sequences may be: one group of `scaled_dot_product_attention` on the pack
-             as it lies, without mask or copy, cuDNN first. Of one run such packs have one shape, so cuDNN makes one
-             plan; other equal lengths come by chance, with a shape and a plan of their own each, and rarely twice
-    packed   CUDA, 16 bits, nothing dropped: `varlen_attn` over the pack as it lies
-    padded   everything else, attention dropout on mixed lengths included: sequences of similar length are padded to
-             one length and go through `scaled_dot_product_attention`, group by group. On a CPU, where all tokens ask,
-             matrix products take its place
+    dense    CUDA; full rows, all of the maximum length: one group of `scaled_dot_product_attention` on the pack,
+             without mask or copy, cuDNN first. These packs have one shape in a run, so cuDNN builds one plan. Other
+             equal lengths are rare, and each would need its own plan
+    packed   CUDA, 16 bits, no attention dropout: `varlen_attn` on the pack
+    padded   everything else, including attention dropout on mixed lengths: sequences of similar length are padded to
+             one length and go through `scaled_dot_product_attention`, group by group. On a CPU, matrix products are
+             used instead if all tokens are queries
 
-Only the packed kernel is traced by a compiler; the shapes of the others follow the lengths and would ask for a
-recompilation a batch. So a run compiles its layer once for every kernel it meets.
+Compilers trace only the packed kernel: the shapes of the others depend on the lengths and would cause a recompilation
+for every batch. So a run compiles its layer once for each kernel it uses.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ Kernel = Literal["packed", "dense", "padded"]
 
 @dataclass(frozen=True, slots=True)
 class AttentionPlan:
-    """What every layer needs to know about where sequences begin and end.
+    """Kernel and sequence boundaries of a batch, shared by all layers.
 
-    `dropout`: share of attention weights dropped. `angles`: those by which queries and keys are turned, as of
-    `rotary_angles`; None where positions are not rotary. For the packed kernel: `starts` (S + 1,) int32, `longest` and
-    `packed`, the kernel itself. For the others: `groups`, and `products` where matrix products take their place.
+    `dropout`: share of attention weights dropped. `angles`: result of `rotary_angles`, None without rotary positions.
+    For the packed kernel: `starts` (S + 1,) int32, `longest`, and the kernel function `packed`. For the others:
+    `groups`, and `products` if matrix products are used.
     """
 
     kernel: Kernel
@@ -66,10 +66,10 @@ def choose_kernel(
     head_width: int,
     has_packed: bool,
 ) -> Kernel:
-    """Which kernel attends: a function of these facts alone, and never one that would ignore `dropout`.
+    """Return the kernel for a batch; never one that ignores `dropout`.
 
-    `device`: "cuda", "cpu", …; `longest`: the limit of `lengths`; `dropout`: share of attention weights to be dropped;
-    `dtype`: that of queries, keys and values; `has_packed`: whether this card has the packed kernel.
+    `device`: "cuda", "cpu", …; `longest`: the limit of `lengths`; `dropout`: share of attention weights to drop;
+    `dtype`: that of queries, keys and values; `has_packed`: whether this GPU has the packed kernel.
     """
     if device != "cuda":
         return "padded"
@@ -82,9 +82,9 @@ def choose_kernel(
 def plan_attention(
     inputs: Inputs, dtype: torch.dtype, settings: EncoderSettings, training: bool, rows: ScoredRows | None = None
 ) -> AttentionPlan:
-    """Picks the kernel for this batch and lays its sequences, and the scored `rows` of the last layer, out for it.
+    """Choose the kernel and compute the layout of the sequences and of the scored `rows` of the last layer.
 
-    `dtype`: that of queries, keys and values. Attention weights are dropped in `training` only.
+    `dtype`: that of queries, keys and values. Attention dropout applies only in `training`.
     """
     device, head_width = inputs.tokens.device, settings.hidden // settings.heads
     dropout = settings.attention_dropout if training else 0.0
@@ -94,7 +94,7 @@ def plan_attention(
     plan = partial(AttentionPlan, kernel, settings.heads, inputs.starts, inputs.longest, dropout, angles)
     if kernel == "packed":
         torch._dynamo.mark_dynamic(inputs.starts, 0)  # a compiled layer serves any number of sequences
-        return plan(packed=fused.packed_kernel())  # here, where no compiler looks
+        return plan(packed=fused.packed_kernel())  # here, outside compiled code
     row_starts = None if rows is None else rows.host_starts
     if kernel == "dense":
         return plan(groups=equal_groups(inputs.lengths, device, row_starts))
@@ -104,7 +104,7 @@ def plan_attention(
 
 
 def padded_batch_plan(mask: Tensor, settings: EncoderSettings) -> AttentionPlan:
-    """The plan of a padded batch of which nothing is dropped: mask (B, L), 0 at padding, of tokens (B · L, H)."""
+    """Return the plan of a padded batch without dropout: mask (B, L), 0 at padding, for tokens (B · L, H)."""
     texts, length = mask.shape
     group = Group(texts, length, mask[:, None, None, :].bool())
     angles = None
@@ -116,7 +116,7 @@ def padded_batch_plan(mask: Tensor, settings: EncoderSettings) -> AttentionPlan:
 
 
 def attend_all(qkv: Tensor, plan: AttentionPlan) -> Tensor:
-    """`attend` for all tokens: qkv (T, 3H), the queries, keys and values of a token side by side -> (T, H)."""
+    """`attend` for all tokens: qkv (T, 3H), query, key and value of each token -> (T, H)."""
     if plan.products is not None:
         mixed: Tensor = _attend_products(qkv, plan)
         return mixed
@@ -125,9 +125,9 @@ def attend_all(qkv: Tensor, plan: AttentionPlan) -> Tensor:
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, plan: AttentionPlan, rows: ScoredRows | None = None) -> Tensor:
-    """Softmax attention of every row that asks over the tokens of its own sequence.
+    """Softmax attention of every query over the tokens of its sequence.
 
-    query (T, H), or (R, H) of scored `rows`, key and value (T, H) -> as query, same dtype.
+    query (T, H), or (R, H) for scored `rows`, key and value (T, H) -> shape and dtype of query.
     """
     if plan.packed is None:
         mixed: Tensor = _attend_groups(query, key, value, plan, rows)
@@ -140,7 +140,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, plan: AttentionPlan, rows:
     return attended.flatten(1)
 
 
-# These two take the whole plan, so that a compiler does not see the lengths in it and compile for every batch.
+# These two take the plan as one argument, to hide the lengths from the compiler, which would recompile for every batch.
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def _attend_products(qkv: Tensor, plan: AttentionPlan) -> Tensor:
     assert plan.products is not None
@@ -160,9 +160,9 @@ def _attend_groups(query: Tensor, key: Tensor, value: Tensor, plan: AttentionPla
 
 
 def rotary_angles(positions: Tensor, head_width: int) -> Tensor:
-    """positions (T,) -> cosines and sines (2, T, 1, D / 2) float32; pair i turns by position / 10,000^(2 i / D).
+    """Return the angles of rotary positions (Su et al., arXiv 2104.09864).
 
-    Rotary positions: queries and keys are turned by angles that grow with the position (Su et al., arXiv 2104.09864).
+    positions (T,) -> cosines and sines (2, T, 1, D / 2) float32 of position / 10,000^(2 i / D) for pair i.
     """
     rates = 10_000.0 ** (-torch.arange(0, head_width, 2, device=positions.device, dtype=torch.float32) / head_width)
     angles = positions[:, None, None].float() * rates
@@ -170,8 +170,8 @@ def rotary_angles(positions: Tensor, head_width: int) -> Tensor:
 
 
 def rotate(rows: Tensor, angles: Tensor) -> Tensor:
-    """Turn the pairs (i, i + D / 2) of every head: rows (T, H), angles (2, T, 1, D / 2) -> (T, H), same dtype."""
+    """Rotate the pairs (i, i + D / 2) of every head: rows (T, H), angles (2, T, 1, D / 2) -> (T, H), same dtype."""
     cosine, sine = angles
     low, high = rows.view(len(rows), -1, 2 * angles.shape[-1]).chunk(2, -1)  # each (T, N, D / 2)
-    turned = torch.cat([low * cosine - high * sine, high * cosine + low * sine], -1)
-    return turned.to(rows.dtype).flatten(1)
+    rotated = torch.cat([low * cosine - high * sine, high * cosine + low * sine], -1)
+    return rotated.to(rows.dtype).flatten(1)

@@ -1,7 +1,7 @@
 """Attention on a CPU by matrix products over padded groups, with scores and softmax in float32.
 
-torch's fused kernel of CPUs multiplies at a fifth of the rate of a 16-bit matrix product (0.15 against 0.75 TFLOP/s on
-two cores), and has no dropout. Here a layer keeps its attention weights, N · Σ n · L² numbers, for the gradient.
+torch's fused CPU kernel reaches a fifth of the rate of a 16-bit matrix product (0.15 against 0.75 TFLOP/s on two cores)
+and has no dropout. This form saves the attention weights of a layer, N · Σ n · L² numbers, for the backward pass.
 
 T tokens in the pack · N heads · D width of a head · H = N · D hidden
 n sequences of one group, padded to the group's longest L · R = Σ n · L rows of all groups
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class HeadLayout:
-    """Where the D numbers of a head lie, token by token in the pack and head by head in the groups.
+    """Index maps between pack order (by token) and group order (by head), in units of the D numbers of a head.
 
-    A group is (parts, n, N, L, D) there, one group after the other. `gather` (parts · N · R,) int64: the place in the
-    pack, (T, parts, N), of each place in the groups, the last token's where that is padding. `scatter`
-    (T · parts · N,) int64: the place in the groups of each place in the pack.
+    The pack is (T, parts, N); the groups are concatenated, each (parts, n, N, L). `gather` (parts · N · R,) int64: the
+    place in the pack of each place in the groups; at padding that of the last token. `scatter` (T · parts · N,) int64:
+    the place in the groups of each place in the pack.
     """
 
     gather: Tensor
@@ -38,7 +38,7 @@ class HeadLayout:
 
     @classmethod
     def build(cls, groups: Groups, heads: int, parts: int) -> HeadLayout:
-        """Lay out `parts` (3: queries, keys, values side by side; 1: outputs) of `heads` heads."""
+        """Return the layout of `parts` (3: queries, keys and values; 1: outputs) for `heads` heads."""
         assert groups.tokens is not None
         head, part = torch.arange(heads), torch.arange(parts)
         gathers, places, begin = [], [], 0
@@ -57,8 +57,11 @@ class HeadLayout:
 
 @dataclass(frozen=True, slots=True)
 class ProductPlan:
-    """`groups` (sequences, length, bias): bias (n · N, 1, L) float32 is -inf at padding and 0 elsewhere, None where
-    there is no padding; layouts of `qkv` and of `out`; `padding` (P,) int64, the places of padding in `out`."""
+    """Layout of a batch for all layers.
+
+    `groups`: (sequences, length, bias); bias (n · N, 1, L) float32 is -inf at padding and 0 elsewhere, None without
+    padding. `qkv`, `out`: layouts of inputs and outputs. `padding` (P,) int64: places of padding in `out`.
+    """
 
     groups: tuple[tuple[int, int, Tensor | None], ...]
     heads: int
@@ -68,31 +71,31 @@ class ProductPlan:
 
 
 def plan_products(groups: Groups, heads: int) -> ProductPlan:
-    """Lay `groups` out for `heads` heads; once a batch for all layers."""
-    made = []
+    """Return the plan of `groups` for `heads` heads, once per batch."""
+    entries = []
     for group in groups.groups:
         bias = None
         if group.mask is not None:
             bias = torch.zeros(group.mask.shape).masked_fill_(~group.mask, float("-inf"))
             bias = bias.expand(-1, heads, -1, -1).reshape(-1, 1, group.length)
-        made.append((group.sequences, group.length, bias))
+        entries.append((group.sequences, group.length, bias))
     out = HeadLayout.build(groups, heads, 1)
     real = torch.zeros(len(out.gather), dtype=torch.bool)
     real[out.scatter] = True
-    return ProductPlan(tuple(made), heads, HeadLayout.build(groups, heads, 3), out, torch.nonzero(~real).squeeze(1))
+    return ProductPlan(tuple(entries), heads, HeadLayout.build(groups, heads, 3), out, torch.nonzero(~real).squeeze(1))
 
 
 def attend_products(qkv: Tensor, plan: ProductPlan, dropout: float) -> Tensor:
     """qkv (T, 3H), on a CPU -> (T, H), same dtype; `dropout` is the share of attention weights dropped.
 
-    16-bit inputs are multiplied as they are; weights are rounded to their dtype before they meet the values.
+    16-bit inputs are multiplied in 16 bits; attention weights are rounded to that dtype before the second product.
     """
     mixed: Tensor = _Products.apply(qkv, plan, dropout)  # type: ignore[no-untyped-call]
     return mixed
 
 
 class _Products(torch.autograd.Function):
-    """softmax(Q · Kᵗ / √D) · V of every group, and its gradient from the weights that were kept."""
+    """softmax(Q · Kᵗ / √D) · V of every group; the gradient uses the saved weights."""
 
     @staticmethod
     def forward(ctx: Any, qkv: Tensor, plan: ProductPlan, dropout: float) -> Tensor:
@@ -117,16 +120,16 @@ class _Products(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        """gradient (T, H) -> that of qkv (T, 3H)."""
+        """gradient (T, H) -> gradient of qkv (T, 3H)."""
         plan, scale = ctx.plan, keep_scale(ctx.dropout)
-        rows, *kept = ctx.saved_tensors
-        saved = iter(kept)
+        rows, *others = ctx.saved_tensors
+        saved = iter(others)
         above = gradient.reshape(-1, rows.shape[1]).index_select(0, plan.out.gather)  # (N · R, D)
-        above.index_fill_(0, plan.padding, 0.0)  # padding repeats a token, whose gradient must not count again
-        made = torch.empty_like(rows)
-        share, wide = rows.shape[1] ** -0.5, _wide(rows.dtype)
+        above.index_fill_(0, plan.padding, 0.0)  # padding repeats a token; its gradient must not count twice
+        d_rows = torch.empty_like(rows)
+        scaling, wide = rows.shape[1] ** -0.5, _wide(rows.dtype)
         with torch.autocast("cpu", enabled=False), _bf16_products(rows.dtype):
-            for _, (query, key, value), d_out, (d_query, d_key, d_value) in _groups(plan, rows, above, made):
+            for _, (query, key, value), d_out, (d_query, d_key, d_value) in _groups(plan, rows, above, d_rows):
                 weights = used = next(saved)
                 d_weights = torch.bmm(d_out.to(wide), value.mT.to(wide))
                 if ctx.dropout:
@@ -135,13 +138,13 @@ class _Products(torch.autograd.Function):
                 torch.baddbmm(value, used.mT, d_out, beta=0, alpha=scale, out=d_value)
                 d_scores = torch._softmax_backward_data(d_weights, weights.to(wide), -1, wide)
                 low = d_scores.to(rows.dtype)
-                torch.baddbmm(query, low, key, beta=0, alpha=share, out=d_query)
-                torch.baddbmm(key, low.mT, query, beta=0, alpha=share, out=d_key)
-        return made.index_select(0, plan.qkv.scatter).view(len(gradient), -1), None, None
+                torch.baddbmm(query, low, key, beta=0, alpha=scaling, out=d_query)
+                torch.baddbmm(key, low.mT, query, beta=0, alpha=scaling, out=d_key)
+        return d_rows.index_select(0, plan.qkv.scatter).view(len(gradient), -1), None, None
 
 
 def _groups(plan: ProductPlan, *tensors: Tensor) -> Iterator[tuple[Any, ...]]:
-    """The bias of every group with its part of each of `tensors`: (n · N, L, D), or q, k and v of that shape."""
+    """Yield the bias of every group and its part of each of `tensors`: (n · N, L, D), or q, k and v of that shape."""
     outputs, begin = len(plan.out.gather), 0
     for sequences, length, bias in plan.groups:
         end = begin + sequences * plan.heads * length
@@ -168,9 +171,9 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
 
 @contextmanager
 def _bf16_products(dtype: torch.dtype) -> Iterator[None]:
-    """Multiply float32 matrices as bf16 and add in float32: exact where, as `dtype` says, their numbers were bf16.
+    """Multiply float32 matrices as bf16 with float32 sums if `dtype` is bf16; exact, since their numbers were bf16.
 
-    No product of torch on a CPU takes bf16 and gives float32. Processors without bf16 multiply in float32 all the same.
+    torch has no CPU product from bf16 to float32. Processors without bf16 multiply in float32.
     """
     matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before = matmul.fp32_precision

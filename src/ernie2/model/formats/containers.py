@@ -1,6 +1,6 @@
-"""Where the files of a checkpoint are, and what tensors are in them, whatever program wrote them.
+"""Find the files of a checkpoint and read their tensors.
 
-What a file is follows from its first bytes, not from its name: safetensors, a zip or an old file of torch, a pickle.
+The first bytes of a file decide its type, not its name: safetensors, torch's zip or older format, or a pickle.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """Tensors by the names they have in the file or folder `where`; `unread`: what else is there by name."""
+    """Tensors of the file or folder `where` by name; `unread`: names of other entries."""
 
     where: Path
     tensors: dict[str, Tensor]
@@ -35,10 +35,9 @@ class Container:
 
 
 def read_weights(source: Path) -> Container:
-    """All tensors of a checkpoint: a folder, or a file of weights; sharded and one file a variable included.
+    """Read all tensors of a checkpoint: a weights file, or a folder with one file, shards, or one file per variable.
 
-    Raises `CheckpointError` where there are none, where a file is damaged or lacking, and for a pickle that would do
-    more than hold arrays.
+    Raises `CheckpointError` if there are none, a file is damaged or missing, or a pickle contains more than arrays.
     """
     try:
         if not source.is_dir():
@@ -48,23 +47,23 @@ def read_weights(source: Path) -> Container:
                 return read_file(source / name)
             if (source / f"{name}.index.json").is_file():
                 return _read_shards(source / f"{name}.index.json")
-        if len(found := sorted(source.glob("*.pdparams"))) > 1:
-            listed = ", ".join(path.name for path in found)
-            raise CheckpointError(f"{source} has {len(found)} files of weights ({listed}); name one of them.")
-        if found:
-            return read_file(found[0])
+        if len(files := sorted(source.glob("*.pdparams"))) > 1:
+            listed = ", ".join(path.name for path in files)
+            raise CheckpointError(f"{source} has {len(files)} weights files ({listed}). Name one of them.")
+        if files:
+            return read_file(files[0])
         if (variables := fluid_folder(source)) is not None:
             return _read_variables(variables)
     except OSError as error:
-        raise CheckpointError(f"{error.filename or source} cannot be read: {error.strerror or error}.") from error
+        raise CheckpointError(f"cannot read {error.filename or source}: {error.strerror or error}.") from error
     raise CheckpointError(
-        f"{source} has no weights: none of {', '.join(_SINGLE_FILES)} (whole or sharded), no *.pdparams, and no Paddle "
-        f"variables ({FLUID_WORD_TABLE} and so on, there or in params/).{unread_weights_hint(source)}"
+        f"{source} has no weights: none of {', '.join(_SINGLE_FILES)} (single or sharded), no *.pdparams, no Paddle "
+        f"variables ({FLUID_WORD_TABLE} and others, in it or in params/).{unread_weights_hint(source)}"
     )
 
 
 def read_file(path: Path) -> Container:
-    """The tensors of one file, told by its first bytes."""
+    """Read the tensors of one file; its first bytes decide the type."""
     with path.open("rb") as file:
         start = file.read(len(OLD))
     if start.startswith(ZIP) or start == OLD:
@@ -74,35 +73,37 @@ def read_file(path: Path) -> Container:
         try:
             return Container(path, load_file(path))
         except (SafetensorError, ValueError) as error:
-            raise CheckpointError(f"{path} is damaged or no safetensors file: {error}.") from error
+            raise CheckpointError(f"{path} is damaged or not a safetensors file: {error}.") from error
     arrays, others = read_pickle(path)
     return Container(path, {name: _tensor(array) for name, array in arrays.items()}, others)
 
 
 def fluid_folder(source: Path) -> Path | None:
-    """The folder with one file a variable: `source` or its params/; None where it is neither."""
+    """Return the folder with one file per variable, `source` or its params/, or None."""
     return next((folder for folder in (source, source / "params") if (folder / FLUID_WORD_TABLE).is_file()), None)
 
 
 def _read_shards(index: Path) -> Container:
-    told = read_json(index)
-    places = told.get("weight_map") if isinstance(told, dict) else None
-    if not isinstance(places, dict) or not all(isinstance(file, str) for file in places.values()):
-        raise CheckpointError(f"{index} is not an index of shards: its weight_map lacks the file of some tensor.")
-    names = set(places.values())
+    content = read_json(index)
+    files = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()):
+        raise CheckpointError(
+            f"{index} is not an index of shards: its weight_map does not give a file for every tensor."
+        )
+    names = set(files.values())
     if outside := sorted(name for name in names if Path(name).name != name):
-        raise CheckpointError(f"{index} names {outside[0]!r}, which is not a file beside it.")
+        raise CheckpointError(f"{index} refers to {outside[0]!r}, which is not in the same folder.")
     if lacking := sorted(name for name in names if not (index.parent / name).is_file()):
-        raise CheckpointError(f"{index.parent} lacks {', '.join(lacking)}, which {index.name} names; fetch it again.")
+        raise CheckpointError(f"{index.parent} lacks {', '.join(lacking)}, listed in {index.name}. Download it again.")
     shards = [read_file(index.parent / name) for name in sorted(names)]
     tensors = {name: tensor for shard in shards for name, tensor in shard.tensors.items()}
-    if lost := sorted(places.keys() - tensors.keys()):
-        raise CheckpointError(f"{index.parent} lacks {', '.join(lost[:5])}, which {index.name} names.")
+    if lost := sorted(files.keys() - tensors.keys()):
+        raise CheckpointError(f"{index.parent} lacks the tensors {', '.join(lost[:5])}, listed in {index.name}.")
     return Container(index, tensors, tuple(name for shard in shards for name in shard.unread))
 
 
 def _read_variables(folder: Path) -> Container:
-    """A fluid folder: variables of the model are read, all others (an optimiser's, counters) only named."""
+    """Read the model variables of a fluid folder; others (optimiser state, counters) are only listed."""
     names = sorted(path.name for path in folder.iterdir() if path.is_file())
     ours = [name for name in names if to_hf_name("Paddle fluid", name)]
     others = (name for name in names if name not in ours and not name.endswith((".json", ".txt", ".npz", ".md")))
@@ -110,7 +111,7 @@ def _read_variables(folder: Path) -> Container:
 
 
 def _tensor(array: NDArray[Any]) -> Tensor:
-    """uint16 is how Paddle stores bfloat16: numpy has no such type."""
+    """Paddle stores bfloat16 as uint16, because numpy has no bfloat16."""
     if array.dtype == "uint16":
         return torch.from_numpy(array.view("int16")).view(torch.bfloat16)
     return torch.from_numpy(array)

@@ -1,4 +1,4 @@
-"""Files beside or in place of weights: what one is by its first bytes, and JSON that anybody may have written."""
+"""Recognise files that are not weights by their first bytes, and read JSON files from any program."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from ernie2.errors import CheckpointError
 
 _START = 512
 _TENSORFLOW = (
-    "TensorFlow checkpoint, which is not read: make a folder of PyTorch weights of it with transformers 4's "
-    "convert_bert_original_tf_checkpoint_to_pytorch, then convert that"
+    "TensorFlow checkpoint, which is not supported: convert it to PyTorch with transformers 4's "
+    "convert_bert_original_tf_checkpoint_to_pytorch, then convert the result"
 )
 _KERAS = (
-    "Keras (HDF5) file of TensorFlow weights, which is not read: load the folder with transformers 4, "
-    "from_pretrained(FOLDER, from_tf=True), save it with save_pretrained, then convert that"
+    "Keras (HDF5) file of TensorFlow weights, which is not supported: load the folder with transformers 4, "
+    "from_pretrained(FOLDER, from_tf=True), save it with save_pretrained, then convert the result"
 )
 _FLAX = (
-    "Flax (msgpack) file, which is not read: load the folder with transformers 4, from_pretrained(FOLDER, "
-    "from_flax=True), save it with save_pretrained, then convert that"
+    "Flax (msgpack) file, which is not supported: load the folder with transformers 4, from_pretrained(FOLDER, "
+    "from_flax=True), save it with save_pretrained, then convert the result"
 )
-_PACKED = "packed archive: unpack it and name the folder"
+_PACKED = "compressed archive: unpack it and give the folder"
 _MAGIC = (
     ((b"\x89HDF\r\n\x1a\n",), _KERAS),
-    ((b"GGUF",), "GGUF file of llama.cpp, which is not read: take the model's safetensors"),
+    ((b"GGUF",), "GGUF file of llama.cpp, which is not supported: use the model's safetensors"),
     ((b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf\x27\x1c", b"Rar!", b"BZh", b"\xfd7zXZ"), _PACKED),
 )
 _FILES = (
     ("*.ckpt.index", _TENSORFLOW),
     ("*.ckpt.data-*", _TENSORFLOW),
     ("*.ckpt.meta", _TENSORFLOW),
-    ("saved_model.pb", "TensorFlow SavedModel, which is not read: take the model's PyTorch weights"),
+    ("saved_model.pb", "TensorFlow SavedModel, which is not supported: use the model's PyTorch weights"),
     ("*.h5", _KERAS),
     ("*.msgpack", _FLAX),
-    ("*.onnx", "ONNX graph, which is not read: take the weights it was exported from"),
+    ("*.onnx", "ONNX graph, which is not supported: use the weights it was exported from"),
 )
 _TEXT_SUFFIXES = (".tsv", ".csv", ".txt", ".json", ".jsonl", ".yaml", ".yml", ".md", ".py")
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.pdparams")
 
 
 def check_is_weights(path: Path) -> None:
-    """Raise `CheckpointError` with the name of what `path` is and what to do, where that is known to be no weights."""
+    """Raise `CheckpointError` with file type and advice if `path` is recognised as a file without weights."""
     with path.open("rb") as file:
         start = file.read(_START)
     if what := _not_weights(path, start):
@@ -50,16 +50,16 @@ def check_is_weights(path: Path) -> None:
 
 
 def unread_weights_hint(folder: Path) -> str:
-    """A sentence on weights in `folder` that are not read as they lie there, with a space before; '' where none are."""
+    """Return a sentence about unsupported or unnamed weights in `folder`, with a leading space; '' if there are none."""
     for pattern, what in _FILES:
-        if found := sorted(folder.glob(pattern)):
-            return f" It holds {found[0].name}, {_with_article(what)}."
+        if files := sorted(folder.glob(pattern)):
+            return f" It contains {files[0].name}, {_with_article(what)}."
     others = sorted(path.name for pattern in _WEIGHTS for path in folder.glob(pattern))
-    return f" Name the file of weights itself: {', '.join(others[:5])}." if others else ""
+    return f" Give the weights file itself: {', '.join(others[:5])}." if others else ""
 
 
 def lfs_pointer(start: bytes) -> str:
-    """'Git LFS pointer to a 440.5 MB file: …' for the text that Git leaves in a file's place; else ''."""
+    """Return 'Git LFS pointer to a 440.5 MB file: …' for a Git LFS pointer, else ''."""
     if not start.startswith(b"version https://git-lfs"):
         return ""
     size = re.search(rb"^size (\d{1,18})$", start, re.MULTILINE)
@@ -68,7 +68,7 @@ def lfs_pointer(start: bytes) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """The value in a file. Raises `CheckpointError` where it cannot be read, is not JSON or is nested too deeply."""
+    """Read a JSON file. Raises `CheckpointError` if it is unreadable, not JSON, or nested too deeply."""
     try:
         content = path.read_bytes()
         if pointer := lfs_pointer(content[:_START]):
@@ -81,13 +81,13 @@ def read_json(path: Path) -> Any:
 
 
 def _not_weights(path: Path, start: bytes) -> str:
-    """What the first bytes say it is, or '' for weights and for what is not known."""
+    """Return the file type and advice from the first bytes; '' for weights and unknown files."""
     if pointer := lfs_pointer(start):
         return pointer
     if start.lstrip()[:14].lower().startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "web page (HTML or XML), not the file itself: the download failed or asked to log in; fetch it again"
+        return "web page (HTML or XML), not the file itself: the download failed or required a login; download it again"
     if not start:
-        return "empty file: fetch it again"
+        return "empty file: download it again"
     for magic, what in _MAGIC:
         if start.startswith(magic):
             return what
@@ -98,18 +98,18 @@ def _not_weights(path: Path, start: bytes) -> str:
     if re.search(r"\.ckpt(\.|-\d)", path.name):
         return _TENSORFLOW
     if path.suffix.lower() in _TEXT_SUFFIXES or _is_text(start):
-        return "text file, not weights: name the folder of a checkpoint, or its file of weights"
+        return "text file, not weights: give the folder of a checkpoint, or its weights file"
     return ""
 
 
 def _is_msgpack(start: bytes) -> bool:
-    """A msgpack map whose first key is a string; a pickle begins with 0x80 and a protocol number below 6."""
+    """Return whether this is a msgpack map whose first key is a string; a pickle begins with 0x80 and a protocol < 6."""
     small = 0x81 <= start[0] <= 0x8F and len(start) > 1 and (0xA1 <= start[1] <= 0xBF or start[1] in (0xD9, 0xDA))
     return small or (start[0] in (0xDE, 0xDF) and len(start) > 5)
 
 
 def _is_text(start: bytes) -> bool:
-    """Printable UTF-8 of some length; a pickle of protocol 0 is text too, so lines that may be one are not."""
+    """Return whether this is printable UTF-8 that does not look like a pickle of protocol 0, which is text too."""
     try:
         text = start.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""Whatever a checkpoint calls its tensors, and wherever in a file they stand → Hugging Face's bare names."""
+"""Rename the tensors of a checkpoint, wherever they are in a file, to Hugging Face's names without prefix."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 _TABLES = "|".join(map(re.escape, (names.HF_WORD_TABLE, names.FLUID_WORD_TABLE, names.DYGRAPH_WORD_TABLE)))
 _WORD_TABLE = re.compile(rf"(|.*\.)(?:{_TABLES})", re.DOTALL)
-"""The word table's name in every layout, behind whatever prefix."""
+"""The word table's name in every layout, after any prefix."""
 _PREFIX = re.compile(r"((?:module\.|model\.|_orig_mod\.)*)(ernie\.|bert\.|)")
-"""What data parallelism, trainers and torch.compile put before every name, then that of the model."""
+"""Prefixes of data parallelism, trainers and torch.compile, then that of the model."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """A tensor, oriented as torch has it, and the names its parts have in the file."""
+    """A tensor in torch's orientation, and the names of its parts in the file."""
 
     tensor: Tensor
     names: tuple[str, ...]
@@ -34,9 +34,9 @@ class StoredTensor:
 
 @dataclass(frozen=True, slots=True)
 class RenamedTensors:
-    """The tensors of a container by Hugging Face's bare names; `unknown`: theirs that have none.
+    """The tensors of a container by Hugging Face's names without prefix; `unknown`: names in the file without one.
 
-    `model`: 'ernie', 'bert' or '', what the names in the file begin with.
+    `model`: prefix of the names in the file, 'ernie', 'bert' or ''.
     """
 
     layout: Layout
@@ -46,14 +46,14 @@ class RenamedTensors:
 
 
 def rename_tensors(container: Container) -> RenamedTensors:
-    """Tells the layout by the names in it and renames; `CheckpointError` where it is none we know."""
+    """Detect the layout from the names and rename the tensors; `CheckpointError` for an unknown layout."""
     wrapper, model = find_prefix(container.tensors, container.where)
-    bare = {  # the head's names come without 'ernie.' or 'bert.'
+    bare = {  # names of the head have no 'ernie.' or 'bert.'
         name: name.removeprefix(wrapper).removeprefix("ernie.").removeprefix("bert.") for name in container.tensors
     }
     layout = _layout(set(bare.values()))
     if layout is None:
-        raise CheckpointError(f"{container.where} has no word embeddings; is it an ERNIE or BERT model?")
+        raise CheckpointError(f"{container.where} has no word embeddings. Is it an ERNIE or BERT model?")
     tensors: dict[str, StoredTensor] = {}
     unknown = list(container.unread)
     for name, tensor in container.tensors.items():
@@ -65,17 +65,17 @@ def rename_tensors(container: Container) -> RenamedTensors:
                 tensor.t().contiguous() if known[1] and tensor.ndim == 2 else tensor, (name,)
             )
     if names.HF_WORD_TABLE not in tensors or tensors[names.HF_WORD_TABLE].tensor.ndim != 2:
-        raise CheckpointError(f"{container.where}: its word embeddings are no table.")
+        raise CheckpointError(f"{container.where}: its word embeddings are not a matrix.")
     return RenamedTensors(layout, tensors, tuple(unknown), model.removesuffix("."))
 
 
 def unwrap_state_dict(
     content: Mapping[Any, Any], is_array: Callable[[object], bool], where: Path
 ) -> tuple[Mapping[Any, Any], list[str]]:
-    """The mapping that holds the word table, `content` itself or one of its values, and the names of what lies beside.
+    """Return the mapping with the word table, `content` or one of its values, and the names of the other entries.
 
-    `is_array`: whether a value is an array. Where none holds a word table it is `content`. Raises `CheckpointError`
-    where several of its values do.
+    `is_array`: whether a value is an array. Returns `content` if there is no word table. Raises `CheckpointError` if
+    several values have one.
     """
     if _has_word_table(content):
         return content, []
@@ -86,44 +86,44 @@ def unwrap_state_dict(
     }
     if len(inner) > 1:
         raise CheckpointError(
-            f"{where} holds several models, under {', '.join(map(repr, inner))}; save the one you mean by itself."
+            f"{where} contains several models, under {', '.join(map(repr, inner))}. Save one of them by itself."
         )
     for name, value in inner.items():
         return value, [str(other) for other in content if str(other) != name]
     return content, []
 
 
-def find_prefix(found: Iterable[str], where: Path) -> tuple[str, str]:
-    """(wrapper, model): what stands before every name, such as 'module.', and after it 'ernie.', 'bert.' or ''.
+def find_prefix(names_in_file: Iterable[str], where: Path) -> tuple[str, str]:
+    """Return the prefixes of all names: wrapper, such as 'module.', and model, 'ernie.', 'bert.' or ''.
 
-    Read off the word table's name; ('', '') without one. Raises `CheckpointError` where it stands under any other
-    prefix or under several.
+    Derived from the word table's name; ('', '') without one. Raises `CheckpointError` for any other prefix or several
+    prefixes.
     """
-    prefixes = sorted({match[1] for name in found if (match := _WORD_TABLE.fullmatch(name))})
+    prefixes = sorted({match[1] for name in names_in_file if (match := _WORD_TABLE.fullmatch(name))})
     known = {prefix: (match[1], match[2]) for prefix in prefixes if (match := _PREFIX.fullmatch(prefix))}
     if len({wrapper for wrapper, _ in known.values()}) == 1:
         return next(iter(known.values()))
     if known:
         raise CheckpointError(
-            f"{where} has several word tables, under {', '.join(map(repr, known))}; save the model you mean by itself."
+            f"{where} has several word tables, under {', '.join(map(repr, known))}. Save one model by itself."
         )
     if prefixes:
         raise CheckpointError(
-            f"{where}: the word embeddings stand under {prefixes[0]!r}, which is not an ERNIE or BERT model by itself; "
-            "save the state dict of that part alone."
+            f"{where}: the word embeddings have prefix {prefixes[0]!r}, which is not that of an ERNIE or BERT model. "
+            "Save the state dict of that part only."
         )
     return "", ""
 
 
-def _has_word_table(found: Iterable[Any]) -> bool:
-    return any(_WORD_TABLE.fullmatch(str(name)) for name in found)
+def _has_word_table(names_in_file: Iterable[Any]) -> bool:
+    return any(_WORD_TABLE.fullmatch(str(name)) for name in names_in_file)
 
 
-def _layout(found: set[str]) -> Layout | None:
-    if names.FLUID_WORD_TABLE in found:
+def _layout(names_in_file: set[str]) -> Layout | None:
+    if names.FLUID_WORD_TABLE in names_in_file:
         return "Paddle fluid"
-    if names.DYGRAPH_WORD_TABLE in found:
+    if names.DYGRAPH_WORD_TABLE in names_in_file:
         return "Paddle dygraph"
-    if names.HF_WORD_TABLE not in found:
+    if names.HF_WORD_TABLE not in names_in_file:
         return None
-    return "PaddleNLP" if names.PADDLENLP_NORM in found else "Hugging Face"
+    return "PaddleNLP" if names.PADDLENLP_NORM in names_in_file else "Hugging Face"

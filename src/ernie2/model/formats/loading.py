@@ -1,8 +1,8 @@
-"""A `StoredModel` checkpoint → a model, and an account of every tensor: used, left out, or new.
+"""Build a model from a `StoredModel` and report on every tensor: used, left out, or new.
 
-A table may need more rows than the checkpoint has. Rows of task ids are added whenever the settings want them, since
-they change no output until they are trained: copies of row 0, or zeros where there is no table. Rows of segment types,
-positions and words start at random, so they are added only where the caller names them in `grow`.
+A table may need more rows than the checkpoint has. Rows of task ids are always added as needed, because they change no
+output before training: copies of row 0, or zeros if there is no table. Rows of segment types, positions and words start
+at random, so they are added only for tables listed in `grow`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ernie2.model.multitask import MultiTaskModel
 from ernie2.model.tensor_names import TASK_TABLE, is_optional, vocabulary_tensors
 
 GROWABLE = ("segment_types", "position_rows", "vocabulary")
-"""Tables whose new rows start at random."""
+"""Tables that may grow; new rows start at random."""
 
 _TABLES = {
     "encoder.embeddings.segment.weight": "segment_types",
@@ -33,15 +33,15 @@ _TABLES = {
 }
 
 _MAY_DIFFER = {"dropout", "attention_dropout", "init_std", "task_ids"}
-"""Settings a caller may choose differently from the checkpoint."""
+"""Settings that may differ from the checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
-    """What became of every tensor.
+    """Which tensors of a checkpoint were used.
 
-    `used`, `left_out`: names as in the file; `name[n:]` are rows from the n-th on. `new`: our names of parameters, or
-    rows of them, that the file does not have. `notes`: what else a user should know.
+    `used`, `left_out`: names in the file; `name[n:]` are the rows from n. `new`: our names of parameters, or rows of
+    them, that the file lacks. `notes`: further notes for the user.
     """
 
     used: tuple[str, ...]
@@ -50,15 +50,15 @@ class LoadReport:
     notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """What to print: a line each for used, left out and new, layers folded into one name, then the notes."""
-        told = [
+        """Return one line each for used, left out and new, with layers folded into one name, then the notes."""
+        lines = [
             f"{what} ({len(names)}): {', '.join(fold_layers(names))}" if names else f"{what}: nothing"
             for what, names in (("used", self.used), ("left out", self.left_out), ("newly initialised", self.new))
         ]
-        return told + [f"note: {note}" for note in self.notes]
+        return lines + [f"note: {note}" for note in self.notes]
 
     def log(self) -> None:
-        """Log `lines`: what was left out, and notes, as warnings."""
+        """Log `lines`; left-out tensors and notes as warnings."""
         used, left_out, new, *notes = self.lines()
         log_info(f"  {used}")
         (log_warning if self.left_out else log_info)(f"  {left_out}")
@@ -84,13 +84,14 @@ def load_model(
     vocab_size: int | None = None,
     grow: Collection[str] = (),
 ) -> LoadedModel:
-    """The model of a checkpoint in any layout.
+    """Load the model of a checkpoint in any layout.
 
-    `specs`: the heads to build; by default those the checkpoint has. `settings`, `vocab_size`: by default the
-    checkpoint's. Settings that are given must agree with it on all that shapes the encoder; more rows of the tables in
-    `GROWABLE` are allowed where `grow` names them, more task ids always. A smaller `vocab_size` cuts rows off.
-    What the checkpoint lacks starts as in a new model of that `seed`, a task table at zero; all of it is in
-    `report.new`. Raises `CheckpointError` where the checkpoint cannot be read, is damaged, or does not fit.
+    `specs`: the heads to build; by default those of the checkpoint. `settings`, `vocab_size`: by default those of the
+    checkpoint. Given settings must have the same encoder architecture. More rows are allowed for the tables of
+    `GROWABLE` listed in `grow`, and always for task ids. A smaller `vocab_size` drops rows.
+
+    Parameters that the checkpoint lacks are initialised as in a new model of that `seed`, a task table with zeros; they
+    are listed in `report.new`. Raises `CheckpointError` if the checkpoint is unreadable, damaged, or does not fit.
     """
     stored = source if isinstance(source, StoredModel) else open_stored_model(Path(source))
     chosen = settings or stored.settings
@@ -101,22 +102,22 @@ def load_model(
 
 
 def check_numbers(name: str, tensor: Tensor, where: str) -> None:
-    """Raise `CheckpointError`, naming the tensor, for weights that are not floating-point or not all finite."""
+    """Raise `CheckpointError` if the tensor is not floating-point or not finite."""
     if not tensor.is_floating_point():
         kind = str(tensor.dtype).removeprefix("torch.")
         raise CheckpointError(
-            f"{where}: {name} holds {kind} numbers, so it is quantised or no weight; save it as floating-point numbers."
+            f"{where}: {name} has dtype {kind}: quantised or not a weight. Save it in a floating-point dtype."
         )
     finite = torch.isfinite(tensor if tensor.dtype.itemsize > 1 else tensor.float())
     if bad := int(tensor.numel() - finite.sum()):
         raise CheckpointError(
-            f"{where}: {bad:,} of the {tensor.numel():,} numbers of {name} are not finite; the file is damaged or its "
-            "training diverged. Take another checkpoint."
+            f"{where}: {bad:,} of the {tensor.numel():,} values of {name} are not finite: the file is damaged or its "
+            "training diverged. Use another checkpoint."
         )
 
 
 def fold_layers(names: Sequence[str]) -> list[str]:
-    """Names that differ only in their layer as one: layer.0.x, layer.1.x -> layer.{0-1}.x, at the first one's place."""
+    """Merge names that differ only in the layer: layer.0.x, layer.1.x -> layer.{0-1}.x; keep the order."""
     layers: dict[str, list[int]] = {}
     for name in names:
         numbered = _LAYER.search(name)
@@ -131,74 +132,74 @@ def _ranges(numbers: Sequence[int]) -> str:
     """[3] -> '3'; [0, 1, 2] -> '{0-2}'; [0, 2] -> '{0,2}'."""
     if len(numbers) < 2:
         return "".join(map(str, numbers))
-    whole = numbers[-1] - numbers[0] == len(numbers) - 1
-    return "{" + (f"{numbers[0]}-{numbers[-1]}" if whole else ",".join(map(str, numbers))) + "}"
+    consecutive = numbers[-1] - numbers[0] == len(numbers) - 1
+    return "{" + (f"{numbers[0]}-{numbers[-1]}" if consecutive else ",".join(map(str, numbers))) + "}"
 
 
 def _check_agreement(chosen: EncoderSettings, vocab_size: int, stored: StoredModel, grow: Collection[str]) -> None:
-    """Raises `CheckpointError` with every setting that differs and may not."""
+    """Raise `CheckpointError` that lists every setting that must not differ."""
     if unknown := sorted(set(grow) - set(GROWABLE)):
-        raise CheckpointError(f"nothing called {unknown[0]!r} can grow; only {', '.join(GROWABLE)}.")
+        raise CheckpointError(f"{unknown[0]!r} cannot grow; choose from {', '.join(GROWABLE)}.")
     ours, theirs = ({**dict(one), "ffn": one.ffn_width} for one in (chosen, stored.settings))
     differing, growing = [], dict[str, str]()
     for name in ours:
         fewer_ids = name == "task_ids" and 0 < ours[name] < theirs[name]
         if (name in _MAY_DIFFER or ours[name] == theirs[name]) and not fewer_ids:
             continue
-        told = f"encoder.{name}={ours[name]!r}, there {theirs[name]!r}"
+        difference = f"encoder.{name}={ours[name]!r}, there {theirs[name]!r}"
         if name not in GROWABLE or ours[name] < theirs[name]:
-            differing.append(told)
+            differing.append(difference)
         elif name not in grow:
-            growing[name] = told
+            growing[name] = difference
     if vocab_size > stored.vocab_size and "vocabulary" not in grow:
         growing["vocabulary"] = f"{vocab_size} tokens, there {stored.vocab_size}"
     if differing or growing:
-        asked = "" if differing else f", or ask for new rows, untrained at first, by growing {', '.join(growing)}"
+        advice = "" if differing else f", or add new, untrained rows by growing {', '.join(growing)}"
         raise CheckpointError(
-            f"the encoder asked for differs from that of {stored.where}: {'; '.join([*differing, *growing.values()])}. "
-            f"Set these as the checkpoint has them{asked}."
+            f"the requested encoder differs from that of {stored.where}: {'; '.join([*differing, *growing.values()])}. "
+            f"Set these as in the checkpoint{advice}."
         )
 
 
 @torch.no_grad()
 def _copy_tensors(model: MultiTaskModel, stored: StoredModel) -> LoadReport:
-    """Copies every tensor there is a place for."""
-    pieces = {name.replace(MASKED, model.masked_task or MASKED): piece for name, piece in stored.tensors.items()}
+    """Copy every tensor that has a parameter."""
+    tensors = {name.replace(MASKED, model.masked_task or MASKED): entry for name, entry in stored.tensors.items()}
     expected = _expected_shapes(model, stored)
     used: list[str] = []
     left: list[str] = list(stored.left_out)
     new: list[str] = []
     for ours, parameter in model.state_dict().items():
-        piece = pieces.pop(ours, None)
-        if piece is None:
+        entry = tensors.pop(ours, None)
+        if entry is None:
             if not is_optional(ours):
                 raise CheckpointError(f"{stored.where} lacks {ours}; it is damaged.")
             new.append(ours)
             if ours == TASK_TABLE:
                 parameter.zero_()
             continue
-        name = " + ".join(piece.names)
-        if (shape := tuple(piece.tensor.shape)) != expected[ours]:
+        name = " + ".join(entry.names)
+        if (shape := tuple(entry.tensor.shape)) != expected[ours]:
             raise CheckpointError(
-                f"{stored.where}: {name} has shape {shape}, but {expected[ours]} fits its configuration and the "
-                "settings asked for."
+                f"{stored.where}: {name} has shape {shape}; its configuration and the requested settings need "
+                f"{expected[ours]}."
             )
-        check_numbers(name, piece.tensor, stored.where)
+        check_numbers(name, entry.tensor, stored.where)
         place = parameter[: model.vocab_size] if ours in vocabulary_tensors(model.specs.values()) else parameter
-        place[: len(piece.tensor)] = piece.tensor[: len(place)].to(parameter.dtype)
-        used.extend(piece.names)
-        if len(place) > (rows := len(piece.tensor)):
+        place[: len(entry.tensor)] = entry.tensor[: len(place)].to(parameter.dtype)
+        used.extend(entry.names)
+        if len(place) > (rows := len(entry.tensor)):
             new.append(f"{ours}[{rows}:]")
             if ours == TASK_TABLE:
                 place[rows:] = place[0]
         if len(place) < rows:
-            left.extend(f"{name}[{len(place)}:]" for name in piece.names)
-    left.extend(name for piece in pieces.values() for name in piece.names)
+            left.extend(f"{name}[{len(place)}:]" for name in entry.names)
+    left.extend(name for entry in tensors.values() for name in entry.names)
     return LoadReport(tuple(sorted(used)), tuple(sorted(left)), tuple(sorted(new)), stored.notes)
 
 
 def _expected_shapes(model: MultiTaskModel, stored: StoredModel) -> dict[str, tuple[int, ...]]:
-    """The shape every tensor should have in the file: ours, with the rows its own configuration states."""
+    """Return the shape of every tensor in the file: ours, with the row counts of its configuration."""
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     rows = {name: getattr(stored.settings, setting) for name, setting in _TABLES.items()}
     rows |= dict.fromkeys(vocabulary_tensors(model.specs.values()), stored.vocab_size)

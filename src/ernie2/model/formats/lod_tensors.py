@@ -1,4 +1,4 @@
-"""One variable of a Paddle fluid model: a file whose name is the variable's.
+"""Read one variable of a Paddle fluid model: one file, named after the variable.
 
 uint32 version · uint64 levels of detail, each uint64 bytes + content · uint32 version · int32 size of the
 description · the description (protobuf: 1 = type, 2 = sizes) · the numbers, little-endian, row by row
@@ -17,29 +17,28 @@ from numpy.typing import NDArray
 from ernie2.errors import CheckpointError
 
 _TYPES = {0: "?", 1: "<i2", 2: "<i4", 3: "<i8", 4: "<f2", 5: "<f4", 6: "<f8", 20: "<u1", 21: "<i1", 22: "<u2"}
-"""Paddle's numbers for types of numbers; 22 is bfloat16, given back as the uint16 it is stored in."""
+"""Paddle's type codes; 22 is bfloat16, returned as uint16."""
 
 _VARINT, _BYTES = 0, 2
 
 
 def read_variable(path: Path) -> NDArray[Any]:
-    """The array in one variable's file; `CheckpointError` where the file is cut short or something else."""
+    """Read the array in a variable's file; `CheckpointError` if the file is truncated or not a variable."""
     content = path.read_bytes()
     try:
         kind, sizes, begin = _description(content)
     except (struct.error, IndexError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged or no variable of Paddle ({error}).") from error
-    wanted = prod(sizes) * kind.itemsize
-    if len(content) - begin != wanted:
+        raise CheckpointError(f"{path} is damaged or not a Paddle variable ({error}).") from error
+    size = prod(sizes) * kind.itemsize
+    if len(content) - begin != size:
         raise CheckpointError(
-            f"{path} is damaged: it describes an array of shape {sizes}, {wanted:,} bytes, and has "
-            f"{len(content) - begin:,}."
+            f"{path} is damaged: its array of shape {sizes} needs {size:,} bytes, but it has {len(content) - begin:,}."
         )
     return np.frombuffer(content, kind, offset=begin).reshape(sizes).copy()
 
 
 def _description(content: bytes) -> tuple[np.dtype[Any], tuple[int, ...], int]:
-    """Type, shape, and where the numbers begin."""
+    """Return type, shape and the offset of the numbers."""
     version, levels = struct.unpack_from("<IQ", content)
     at = 12
     for _ in range(levels if version == 0 else 0):
@@ -50,7 +49,7 @@ def _description(content: bytes) -> tuple[np.dtype[Any], tuple[int, ...], int]:
         raise ValueError(f"version {version or inner}")
     at += 8
     if not 0 < size <= len(content) - at:
-        raise ValueError("its description is cut short")
+        raise ValueError("its description is truncated")
     kind, sizes = 0, list[int]()
     end = at + size
     while at < end:
@@ -73,7 +72,7 @@ def _description(content: bytes) -> tuple[np.dtype[Any], tuple[int, ...], int]:
 
 
 def _varint(content: bytes, at: int) -> tuple[int, int]:
-    """A protobuf integer at `at`, and where the next begins: b'\\xd3\\x01' -> 211."""
+    """Return the protobuf integer at `at` and the offset after it: b'\\xd3\\x01' -> 211."""
     value = shift = 0
     while True:
         byte = content[at]

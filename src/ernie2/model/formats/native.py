@@ -1,7 +1,7 @@
-"""Our own folder: every parameter by our name, bit for bit, with what it takes to build the model again.
+"""ernie2's own checkpoint folder: every parameter by our name, bit for bit, and the settings to rebuild the model.
 
 ernie2.json          encoder settings, vocabulary size, heads, task ids
-ernie2.safetensors   the parameters; of the word table and the masked head's bias, the rows of the vocabulary
+ernie2.safetensors   the parameters; word table and vocabulary head bias without padding rows
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class ModelDescription:
-    """What ernie2.json says. `metadata`: our keys of a Hugging Face configuration (`ernie2_task_ids` and so on)."""
+    """Content of ernie2.json. `metadata`: our keys of a Hugging Face configuration (`ernie2_task_ids` and others)."""
 
     encoder: EncoderSettings
     vocab_size: PositiveInt
@@ -40,7 +40,7 @@ class ModelDescription:
 
 def save_native(folder: Path, described: ModelDescription, tensors: Mapping[str, Tensor]) -> None:
     """Write both files atomically, the description last. Raises `StorageError`."""
-    told = {
+    content = {
         "format": FORMAT,
         "encoder": described.encoder.model_dump(mode="json"),
         "vocab_size": described.vocab_size,
@@ -50,18 +50,18 @@ def save_native(folder: Path, described: ModelDescription, tensors: Mapping[str,
     }
     with staged_files(folder, (NATIVE_WEIGHTS, NATIVE_CONFIG)) as staging:
         save_tensors(staging / NATIVE_WEIGHTS, tensors)
-        write_json(staging / NATIVE_CONFIG, told)
+        write_json(staging / NATIVE_CONFIG, content)
 
 
 def read_native(folder: Path) -> tuple[ModelDescription, dict[str, Tensor]]:
-    """The description and the tensors by our names; `CheckpointError` where either is damaged."""
+    """Read the description and the tensors by our names; `CheckpointError` if either is damaged."""
     path = folder / NATIVE_CONFIG
     try:
-        told = read_json(path)
-        if told.get("format") != FORMAT:
-            raise CheckpointError(f"{path} has format {told.get('format')!r}; this version reads {FORMAT}.")
-        metadata = {key: value for key, value in told.items() if key.startswith("ernie2_")}
-        described = TypeAdapter(ModelDescription).validate_python(told | {"metadata": metadata})
+        content = read_json(path)
+        if content.get("format") != FORMAT:
+            raise CheckpointError(f"{path} has format {content.get('format')!r}; this version reads format {FORMAT}.")
+        metadata = {key: value for key, value in content.items() if key.startswith("ernie2_")}
+        described = TypeAdapter(ModelDescription).validate_python(content | {"metadata": metadata})
         return described, load_file(folder / NATIVE_WEIGHTS)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{folder / NATIVE_WEIGHTS} cannot be read: {error}.") from error

@@ -1,4 +1,4 @@
-"""Paddle's pickles of numpy arrays, read without running anything: arrays come out, other entries are only named."""
+"""Read Paddle's pickles of numpy arrays without running code; arrays are returned, other entries only listed."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from ernie2.model.formats.layouts import unwrap_state_dict
 from ernie2.model.formats.restricted import COMMON, ForbiddenPickle, RestrictedUnpickler, checkpoint_errors
 
 _NAME_TABLE = "StructuredToParameterName@@"
-"""Paddle's own bookkeeping beside the tensors: their names inside the program that wrote them."""
+"""Paddle's table of internal tensor names, ignored."""
 
 _NUMBERS = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "b1"}
 
 
 def read_pickle(path: Path) -> tuple[dict[str, NDArray[Any]], tuple[str, ...]]:
-    """The arrays of a pickled mapping by name, and the names of its other entries.
+    """Return the arrays of a pickled mapping by name, and the names of its other entries.
 
-    Raises `CheckpointError` for a file that is damaged, is no such mapping, or names anything but numpy arrays; in the
-    last case the message holds the name. Nothing is run in any case.
+    Raises `CheckpointError` for a file that is damaged, not a mapping, or refers to anything except numpy arrays; the
+    message then contains that name. No code is run in any case.
     """
-    with checkpoint_errors(path, "no pickle of arrays"):
+    with checkpoint_errors(path, "not a pickle of arrays"):
         with path.open("rb") as file:
             content = RestrictedUnpickler(file, _ALLOWED, encoding="latin1").load()
         if not isinstance(content, dict):
-            raise CheckpointError(f"{path} holds no mapping of names to arrays, so it is not a model checkpoint.")
+            raise CheckpointError(
+                f"{path} does not contain a mapping of names to arrays, so it is not a model checkpoint."
+            )
         content, others = unwrap_state_dict(content, lambda value: _as_array_stub(value) is not None, path)
-        stand_ins = {
-            str(name): found for name, value in content.items() if (found := _as_array_stub(value)) is not None
-        }
-        if sum(len(found.data) for found in stand_ins.values()) > path.stat().st_size:
-            raise CheckpointError(f"{path} is damaged: its arrays claim more bytes than the file has.")
-        arrays = {name: found.numpy() for name, found in stand_ins.items()}
+        stubs = {str(name): stub for name, value in content.items() if (stub := _as_array_stub(value)) is not None}
+        if sum(len(stub.data) for stub in stubs.values()) > path.stat().st_size:
+            raise CheckpointError(f"{path} is damaged: its arrays need more bytes than the file has.")
+        arrays = {name: stub.numpy() for name, stub in stubs.items()}
     others += [str(name) for name in content if str(name) not in arrays and name != _NAME_TABLE]
     return arrays, tuple(others)
 
 
 class _DtypeStub:
-    """Stands for `numpy.dtype`: a type code such as 'f4' and a byte order."""
+    """Stub for `numpy.dtype`: a type code such as 'f4' and a byte order."""
 
     __slots__ = ("code", "order")
 
@@ -60,12 +60,12 @@ class _DtypeStub:
 
 
 class _ArrayStub:
-    """Stands for `numpy.ndarray`: keeps what describes the array until the whole file is read."""
+    """Stub for `numpy.ndarray`: stores the description until the file is fully read."""
 
     __slots__ = ("data", "fortran", "kind", "shape")
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.shape, self.kind, self.fortran, self.data = state[-4:]  # newer files put a version first
+        self.shape, self.kind, self.fortran, self.data = state[-4:]  # newer files have a version first
 
     def numpy(self) -> NDArray[Any]:
         if not isinstance(self.kind, _DtypeStub):
@@ -78,14 +78,14 @@ class _ArrayStub:
 
 
 def _from_buffer(data: Any, kind: Any, shape: Any, order: Any) -> _ArrayStub:
-    """`numpy.core.numeric._frombuffer`, with which protocol 5 writes arrays."""
+    """Stub for `numpy.core.numeric._frombuffer`, used by protocol 5 for arrays."""
     array = _ArrayStub()
     array.__setstate__((shape, kind, order == "F", bytes(data)))
     return array
 
 
 def _encode_latin1(text: str, encoding: str) -> bytes:
-    """`_codecs.encode`, with which protocol 2 writes bytes."""
+    """Stub for `_codecs.encode`, used by protocol 2 for bytes."""
     if encoding != "latin1":
         raise ForbiddenPickle(f"_codecs.encode to {encoding}")
     return text.encode("latin1")
@@ -100,8 +100,8 @@ _ALLOWED: Mapping[str, Callable[..., Any] | None] = {
     "numpy.core.numeric._frombuffer": _from_buffer,
     "numpy._core.numeric._frombuffer": _from_buffer,
     "_codecs.encode": _encode_latin1,
-    "__builtin__.bytes": lambda: b"",  # how protocols up to 2 write no bytes at all
-    "builtins.tuple": tuple,  # Paddle writes a tensor outside a state dict as (name, array)
+    "__builtin__.bytes": lambda: b"",  # empty bytes in protocols up to 2
+    "builtins.tuple": tuple,  # Paddle pickles a tensor outside a state dict as (name, array)
     "__builtin__.tuple": tuple,
 }
 

@@ -1,7 +1,7 @@
-"""A pickle reader that runs nothing: names a file refers to become inert objects of ours, or the file is refused.
+"""A pickle reader that runs no code: names in the file become placeholder objects, or the file is refused.
 
-A pickle is a program whose instructions may call any function of any installed library. Here a name is looked up in a
-table only, so no function that a file names is called. What the file could ask of memory is checked first.
+A pickle is a program that may call any function of an installed library. Here names are looked up only in a table, so
+no function named by a file is called. Memory requests are checked first.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from typing import IO, Any
 from ernie2.errors import CheckpointError
 
 Allowed = Mapping[str, Callable[..., Any] | None]
-"""'module.name' -> what takes its place; None: it may be named and never called."""
+"""'module.name' -> replacement; None: the name is allowed, but must not be called."""
 
 
 class ForbiddenPickle(pickle.UnpicklingError):
-    """The pickle asks for more than data; its text says for what."""
+    """The pickle contains more than data; the text names it."""
 
 
 @contextmanager
 def checkpoint_errors(path: Path, otherwise: str) -> Iterator[None]:
-    """Raise `CheckpointError` for whatever goes wrong while `path` is read; a damaged file may also be `otherwise`."""
+    """Convert errors while reading `path` into `CheckpointError`: "PATH is damaged or OTHERWISE: …"."""
     try:
         yield
     except ForbiddenPickle as error:
         raise CheckpointError(
-            f"{path} asks for {error}, which no array needs: reading it the usual way could run code. It was refused "
-            "and nothing was run. Take the checkpoint from a source you trust."
+            f"{path} refers to {error}, which arrays do not need: loading it with pickle could run code. "
+            "It was refused, and nothing was run. Get the checkpoint from a source you trust."
         ) from None
     except (CheckpointError, OSError):
         raise
-    except Exception as error:  # bytes that are no pickle or zip can make the readers raise anything
+    except Exception as error:  # readers may raise anything for bytes that are not a pickle or zip
         first = (str(error).strip() or type(error).__name__).split("\n")[0].removesuffix(".")
         raise CheckpointError(f"{path} is damaged or {otherwise}: {first}.") from error
 
 
 class AllowedName:
-    """What a file gets when it names something allowed: callable where arrays call it, and closed to changes."""
+    """Placeholder for an allowed name: callable if arrays need it, and immutable."""
 
     __slots__ = ("_build", "name")
 
@@ -60,7 +60,7 @@ class AllowedName:
 
 
 class IgnoredObject:
-    """Stands for an object that is not read, such as a numpy number; takes any state and keeps none."""
+    """Placeholder for an object that is not read, such as a numpy scalar; accepts and ignores any state."""
 
     __slots__ = ()
 
@@ -72,7 +72,7 @@ class IgnoredObject:
 
 
 class StateDict(dict[Any, Any]):
-    """A mapping whose attributes are dropped: torch writes `_metadata` on its state dicts."""
+    """Mapping that ignores attributes: torch stores `_metadata` on state dicts."""
 
     def __setstate__(self, state: object) -> None:
         return
@@ -84,11 +84,11 @@ COMMON: Allowed = {
     "numpy._core.multiarray.scalar": IgnoredObject,
     "collections.OrderedDict": lambda pairs=(): StateDict(pairs),
 }
-"""What both numpy's and torch's files may name beside their arrays."""
+"""Names allowed in both numpy's and torch's files."""
 
 
 class RestrictedUnpickler(pickle.Unpickler):
-    """Reads one pickle of `file`, which must be seekable; only names of `allowed` are known."""
+    """Unpickler for a seekable `file` that accepts only the names in `allowed`."""
 
     def __init__(self, file: IO[bytes], allowed: Allowed, **options: Any) -> None:
         _check_memo(file)
@@ -96,19 +96,19 @@ class RestrictedUnpickler(pickle.Unpickler):
         self._allowed = allowed
 
     def find_class(self, module: str, name: str) -> Any:
-        """The inert object for a name; `ForbiddenPickle` for any other."""
-        wanted = f"{module}.{name}"
-        if wanted not in self._allowed:
-            raise ForbiddenPickle(wanted)
-        return AllowedName(wanted, self._allowed[wanted])
+        """Return the placeholder for an allowed name; raise `ForbiddenPickle` for any other."""
+        qualified_name = f"{module}.{name}"
+        if qualified_name not in self._allowed:
+            raise ForbiddenPickle(qualified_name)
+        return AllowedName(qualified_name, self._allowed[qualified_name])
 
 
 def _check_memo(file: IO[bytes]) -> None:
-    """Raises `UnpicklingError` for a place in the memo beyond the file's bytes: the reader would allocate up to it."""
+    """Raise `UnpicklingError` for a memo index beyond the file size: the reader would allocate up to it."""
     begin = file.tell()
     size = file.seek(0, os.SEEK_END) - begin
     file.seek(begin)
     for operation, argument, _ in pickletools.genops(file):
         if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and isinstance(argument, int) and argument > size:
-            raise pickle.UnpicklingError(f"it asks for {argument:,} places of memory")
+            raise pickle.UnpicklingError(f"it needs a memo of {argument:,} entries")
     file.seek(begin)

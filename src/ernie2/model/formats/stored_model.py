@@ -1,4 +1,4 @@
-"""A checkpoint on disk → a `StoredModel`: its tensors by our names, what it says of itself, nothing built yet."""
+"""Open a checkpoint on disk as a `StoredModel`: its tensors by our names and its configuration; no model is built."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ HEADS = "ernie2_heads"
 _BIAS, _DECODER_BIAS = "cls.predictions.bias", "cls.predictions.decoder.bias"
 
 MASKED = "{masked}"
-"""In a tensor's name: the task whose head scores the vocabulary, known only when the heads are."""
+"""Placeholder in tensor names for the task whose head scores the vocabulary."""
 _MAX_SIZE_FACTOR, _SIZE_MARGIN = 4, 16_000_000
-"""A model may have this many times the file's numbers, and so many more: tables of task ids and heads may be lacking,
-and a recurrent layer has about a third of the numbers of the Transformer layer it is counted as."""
+"""A model may have at most factor × the numbers in the file + margin. Task tables and heads may be missing, and a
+recurrent layer has about a third of the numbers of the Transformer layer it is counted as."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredModel:
-    """What a checkpoint holds.
+    """Content of a checkpoint.
 
-    `settings`, `vocab_size`: those of its encoder, which may have fewer tensors than they promise. `specs`: its heads.
-    `tensors`: by our names, the word table and the masked head's bias with exactly `vocab_size` rows. `left_out`: names
-    in the file that have no place here. `notes`: what a user should know. `task_ids`: task name → row of the task
-    table, empty where it is not ours. `metadata`: keys of ours in its configuration. `pad_id`: the padding token.
-    `tokenizer`: fingerprint of its tokeniser, '' where only the files beside it can tell.
+    `settings`, `vocab_size`: of the encoder; tensors may be missing. `specs`: the heads. `tensors`: by our names; word
+    table and vocabulary head bias have exactly `vocab_size` rows. `left_out`: names in the file without a parameter
+    here. `notes`: notes for the user. `task_ids`: task name → row of the task table; empty if unknown. `metadata`: our
+    keys (`ernie2_…`) of the configuration. `pad_id`: padding token. `tokenizer`: fingerprint of the tokeniser, '' if
+    the checkpoint does not record it.
     """
 
     where: str
@@ -59,9 +59,9 @@ class StoredModel:
 
 
 def open_stored_model(source: Path) -> StoredModel:
-    """Reads a folder or file of weights in any layout but a run's; raises `CheckpointError` where it cannot be one."""
+    """Open a folder or weights file in any layout except that of a run; `CheckpointError` if it is not a checkpoint."""
     if not source.exists():
-        raise CheckpointError(f"{source} does not exist: name the folder of a checkpoint, or its file of weights.")
+        raise CheckpointError(f"{source} does not exist. Give the folder of a checkpoint, or its weights file.")
     warn_about_changes(source if source.is_dir() else source.parent)
     if (source / NATIVE_CONFIG).is_file():
         return _open_native(source)
@@ -75,33 +75,33 @@ def open_stored_model(source: Path) -> StoredModel:
     renamed = rename_tensors(container)
     full, notes = complete_config(config, renamed)
     metadata = _parse_metadata(full, str(config_path))
-    found = dict(renamed.tensors)
-    if _DECODER_BIAS in found and _BIAS not in found:
-        found[_BIAS] = found.pop(_DECODER_BIAS)  # one and the same; newer files name it by the decoder alone
+    entries = dict(renamed.tensors)
+    if _DECODER_BIAS in entries and _BIAS not in entries:
+        entries[_BIAS] = entries.pop(_DECODER_BIAS)  # the same tensor; newer files have only the decoder's name
     if (folder / TASK_HEADS).is_file():
-        found |= {
+        entries |= {
             name: StoredTensor(tensor, (name,)) for name, tensor in read_weights(folder / TASK_HEADS).tensors.items()
         }
     left_out = list(renamed.unknown)
-    if not full.get("use_task_id") and HF_TASK_TABLE in found:  # the file itself says so
-        left_out += found.pop(HF_TASK_TABLE).names
+    if not full.get("use_task_id") and HF_TASK_TABLE in entries:  # disabled in the configuration
+        left_out += entries.pop(HF_TASK_TABLE).names
     settings = settings_from_config(full, str(config_path))
-    specs = _heads_in_config(metadata, found, notes)
-    vocab_size = len(found[HF_WORD_TABLE].tensor)
-    _check_size(settings, vocab_size, specs, (named.tensor for named in found.values()), str(config_path))
-    pieces, left = _to_our_names(found, settings.layers, str(container.where))
+    specs = _heads_in_config(metadata, entries, notes)
+    vocab_size = len(entries[HF_WORD_TABLE].tensor)
+    _check_size(settings, vocab_size, specs, (entry.tensor for entry in entries.values()), str(config_path))
+    renamed_tensors, left = _to_our_names(entries, settings.layers, str(container.where))
     for copy, original in TIED.items():
         if copy in left:
-            theirs, tied = found[copy].names[0], found[original].names[0]
-            notes.append(f"{theirs} is not the same as {tied}, to which it is tied here; it is left out")
-    left_out += [name for key in left for name in found[key].names]
+            theirs, tied = entries[copy].names[0], entries[original].names[0]
+            notes.append(f"{theirs} differs from {tied}, to which it is tied here; it is left out")
+    left_out += [name for key in left for name in entries[key].names]
     return StoredModel(
         where=str(container.where),
         layout=renamed.layout,
         settings=settings,
         vocab_size=vocab_size,
         specs=specs,
-        tensors=pieces,
+        tensors=renamed_tensors,
         left_out=tuple(sorted(left_out)),
         notes=tuple(notes),
         task_ids=metadata.ernie2_task_ids,
@@ -131,50 +131,52 @@ def _open_native(folder: Path) -> StoredModel:
 def _check_size(
     settings: EncoderSettings, vocab_size: int, heads: Iterable[HeadSpec], tensors: Iterable[Tensor], where: str
 ) -> None:
-    """Raise `CheckpointError` where the configuration describes a model far larger than its file of weights."""
+    """Raise `CheckpointError` if the configuration describes a model far larger than the weights."""
     width = settings.hidden
     rows = vocab_size + settings.position_rows + settings.segment_types + settings.task_ids
     outputs = sum(width if head.classes is None else head.classes for head in heads)
     described = settings.parameters + width * (vocab_size + width + outputs)
-    storages = [(one.untyped_storage(), one.dtype.itemsize) for one in tensors]  # tensors may share one
+    storages = [(tensor.untyped_storage(), tensor.dtype.itemsize) for tensor in tensors]  # may be shared
     there = sum({storage.data_ptr(): storage.nbytes() // size for storage, size in storages}.values())
     if described > _MAX_SIZE_FACTOR * there + _SIZE_MARGIN:
         raise CheckpointError(
-            f"{where} describes a model of {described:,} numbers (hidden {width:,}, layers {settings.layers:,}, ffn "
-            f"{settings.ffn_width:,}, {rows:,} rows of tables, {outputs:,} outputs of heads), but its weights have "
-            f"{there:,}. Take the configuration that belongs to them."
+            f"{where} describes a model of {described:,} parameters (hidden {width:,}, layers {settings.layers:,}, ffn "
+            f"{settings.ffn_width:,}, {rows:,} embedding rows, {outputs:,} head outputs), but its weights have "
+            f"{there:,}. Use the configuration that belongs to them."
         )
 
 
 def _to_our_names(
-    found: Mapping[str, StoredTensor], layers: int, where: str
+    entries: Mapping[str, StoredTensor], layers: int, where: str
 ) -> tuple[dict[str, StoredTensor], list[str]]:
-    """Their tensors by our names, and which of theirs have no place.
+    """Return the tensors by our names, and the names without a parameter here.
 
-    Raises `CheckpointError` where a tensor is lacking that no model does without.
+    Raises `CheckpointError` if a required tensor is missing.
     """
-    pieces = {name: piece for name, piece in found.items() if name.startswith("heads.")}
-    taken = set(pieces)
+    renamed_tensors = {name: entry for name, entry in entries.items() if name.startswith("heads.")}
+    used = set(renamed_tensors)
     for ours, parts in hf_parts(layers, MASKED).items():
-        missing = [part for part in parts if part not in found]
+        missing = [part for part in parts if part not in entries]
         if missing and not is_optional(ours):
-            raise CheckpointError(f"{where} lacks {', '.join(missing)}; it is damaged or no ERNIE or BERT model.")
+            raise CheckpointError(f"{where} lacks {', '.join(missing)}: it is damaged or not an ERNIE or BERT model.")
         if missing:
             continue
-        names = tuple(name for part in parts for name in found[part].names)
-        shapes = {tuple(found[part].tensor.shape) for part in parts}
+        names = tuple(name for part in parts for name in entries[part].names)
+        shapes = {tuple(entries[part].tensor.shape) for part in parts}
         if len(shapes) > 1 or () in shapes:
             raise CheckpointError(
-                f"{where}: {' + '.join(names)} have the shapes {sorted(shapes)}; they cannot be joined."
+                f"{where}: {' + '.join(names)} have shapes {sorted(shapes)} and cannot be concatenated."
             )
-        pieces[ours] = StoredTensor(torch.cat([found[part].tensor for part in parts]), names)
-        taken.update(parts)
+        renamed_tensors[ours] = StoredTensor(torch.cat([entries[part].tensor for part in parts]), names)
+        used.update(parts)
     for copy, original in TIED.items():
-        if copy in found and original in taken and torch.equal(found[copy].tensor, found[original].tensor):
-            tied = next(name for name, piece in pieces.items() if found[original].names[0] in piece.names)
-            pieces[tied] = StoredTensor(pieces[tied].tensor, (*pieces[tied].names, *found[copy].names))
-            taken.add(copy)
-    return pieces, [name for name in found if name not in taken]
+        if copy in entries and original in used and torch.equal(entries[copy].tensor, entries[original].tensor):
+            tied = next(name for name, entry in renamed_tensors.items() if entries[original].names[0] in entry.names)
+            renamed_tensors[tied] = StoredTensor(
+                renamed_tensors[tied].tensor, (*renamed_tensors[tied].names, *entries[copy].names)
+            )
+            used.add(copy)
+    return renamed_tensors, [name for name in entries if name not in used]
 
 
 class _Head(BaseModel):
@@ -183,7 +185,7 @@ class _Head(BaseModel):
 
 
 class _Metadata(BaseModel):
-    """Our own keys of a configuration; a null stands for none."""
+    """Our keys of a configuration; null means missing."""
 
     ernie2_task_ids: dict[str, NonNegativeInt] = Field(default_factory=dict)
     ernie2_task_instances: dict[str, NonNegativeInt] = Field(default_factory=dict)
@@ -193,24 +195,26 @@ class _Metadata(BaseModel):
 
 
 def _parse_metadata(config: Mapping[str, Any], where: str) -> _Metadata:
-    """Raises `CheckpointError`, naming the key, where one is not of its type."""
+    """Return our keys of `config`; `CheckpointError` that names the key for a wrong type."""
     try:
         return _Metadata.model_validate({key: value for key, value in config.items() if value is not None})
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:3])
+        problems = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()[:3])
         raise CheckpointError(f"{where} is damaged: {problems}.") from error
 
 
-def _heads_in_config(metadata: _Metadata, found: Mapping[str, StoredTensor], notes: list[str]) -> tuple[HeadSpec, ...]:
-    """The heads the configuration states, as far as their weights are there; what is lacking goes into `notes`."""
+def _heads_in_config(
+    metadata: _Metadata, entries: Mapping[str, StoredTensor], notes: list[str]
+) -> tuple[HeadSpec, ...]:
+    """Return the heads of the configuration that have weights; others are reported in `notes`."""
     if metadata.ernie2_heads is None:
-        return (HeadSpec("knowledge_masking", "token", None),) if _BIAS in found else ()
+        return (HeadSpec("knowledge_masking", "token", None),) if _BIAS in entries else ()
     specs = tuple(HeadSpec(name, head.level, head.classes) for name, head in metadata.ernie2_heads.items())
     lacking = [
         spec.name
         for spec in specs
-        if (_BIAS if spec.classes is None else f"heads.{spec.name}.linear.weight") not in found
+        if (_BIAS if spec.classes is None else f"heads.{spec.name}.linear.weight") not in entries
     ]
     if lacking:
-        notes.append(f"the configuration states heads whose weights are not there: {', '.join(lacking)}")
+        notes.append(f"the configuration declares heads without weights: {', '.join(lacking)}")
     return tuple(spec for spec in specs if spec.name not in lacking)

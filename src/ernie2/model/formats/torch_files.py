@@ -1,7 +1,7 @@
-"""Files of `torch.save` → tensors, without running anything in them and without memory beyond the file's own size.
+"""Read files of `torch.save` without running code and without more memory than the file size.
 
-The description of every tensor is read first and compared with the bytes that are there. Two forms: a zip of data.pkl
-and a file a storage, stored and not compressed; and the older one, five pickles with the storages behind them.
+The description of every tensor is read first and checked against the bytes in the file. Two formats: a zip of data.pkl
+and one file per storage, uncompressed; and the older one, five pickles followed by the storages.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from ernie2.model.formats.restricted import (
 )
 
 ZIP, OLD = b"PK\x03\x04", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
-"""The first bytes of the two forms."""
+"""First bytes of the two formats."""
 
 _STORAGES = {
     "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
@@ -51,13 +51,13 @@ class _Storage:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Size in bytes."""
         return self.count * self.kind.itemsize
 
 
 @dataclass(frozen=True, slots=True)
 class _TensorEntry:
-    """A tensor as the file describes it, not checked yet."""
+    """Description of a tensor in the file, unchecked."""
 
     storage: _Storage
     kind: torch.dtype
@@ -67,16 +67,16 @@ class _TensorEntry:
 
 
 class _Unreadable(str):
-    """Why the numbers of a tensor cannot be read."""
+    """Reason why a tensor is not supported."""
 
     __slots__ = ()
 
 
 def read_torch_file(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The tensors of a saved mapping by name, and the names of its other entries.
+    """Return the tensors of a saved mapping by name, and the names of its other entries.
 
-    Raises `CheckpointError` for a file that is damaged, compressed or no such mapping, that asks for anything but
-    tensors, or that describes a tensor which its bytes do not hold.
+    Raises `CheckpointError` for a file that is damaged, compressed or not a mapping, that refers to anything except
+    tensors, or that describes a tensor larger than its bytes.
     """
     with checkpoint_errors(path, "not written by torch"), path.open("rb") as file:
         start = file.read(len(ZIP))
@@ -93,31 +93,31 @@ def _read_zip(file: IO[bytes], path: Path) -> tuple[dict[str, Tensor], tuple[str
                 "dict again with torch.save."
             )
         if sum(one.file_size for one in entries.values()) > path.stat().st_size:
-            raise CheckpointError(f"{path} is damaged: its entries claim more bytes than the file has.")
+            raise CheckpointError(f"{path} is damaged: its entries need more bytes than the file has.")
         root = next((name.removesuffix("data.pkl") for name in entries if name.endswith("/data.pkl")), None)
         if root is None:
-            raise CheckpointError(f"{path} is a zip archive without data.pkl, so no file of torch.save.")
+            raise CheckpointError(f"{path} is a zip archive without data.pkl, so not a file of torch.save.")
         if any(name.startswith(f"{root}code/") for name in entries):
-            raise CheckpointError(f"{path} is a TorchScript program; save its state dict with torch.save instead.")
+            raise CheckpointError(f"{path} is a TorchScript program. Save its state dict with torch.save instead.")
         if f"{root}byteorder" in entries and archive.read(f"{root}byteorder") != b"little":
-            raise CheckpointError(f"{path} holds big-endian numbers; save it again on a little-endian machine.")
+            raise CheckpointError(f"{path} has big-endian numbers. Save it again on a little-endian machine.")
         content, _ = _load(io.BytesIO(archive.read(f"{root}data.pkl")))
         return _tensors(content, lambda storage: archive.read(f"{root}data/{storage.key}"), path)
 
 
 def _read_old(file: IO[bytes], path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Magic number, protocol, machine, content, keys of the storages; then of each its count and its numbers."""
+    """Read magic number, protocol, system, content and storage keys; then count and numbers of each storage."""
     for _ in range(3):
         RestrictedUnpickler(file, COMMON).load()
-    content, found = _load(file)
+    content, storages = _load(file)
     places: dict[str, int] = {}
     end = path.stat().st_size
     for key in RestrictedUnpickler(file, COMMON).load():
         (count,) = struct.unpack("<q", file.read(8))
         places[key] = file.tell()
-        if count != found[key].count or file.tell() + found[key].size > end:
-            raise CheckpointError(f"{path} is damaged: the storage {key} is not as long as it is said to be.")
-        file.seek(found[key].size, io.SEEK_CUR)
+        if count != storages[key].count or file.tell() + storages[key].size > end:
+            raise CheckpointError(f"{path} is damaged: storage {key} does not have its declared length.")
+        file.seek(storages[key].size, io.SEEK_CUR)
 
     def numbers(storage: _Storage) -> bytes:
         file.seek(places[storage.key])
@@ -127,28 +127,30 @@ def _read_old(file: IO[bytes], path: Path) -> tuple[dict[str, Tensor], tuple[str
 
 
 def _load(file: IO[bytes]) -> tuple[Any, dict[str, _Storage]]:
-    """One pickle, and the storages in it by key."""
-    found: dict[str, _Storage] = {}
+    """Read one pickle; return its content and its storages by key."""
+    storages: dict[str, _Storage] = {}
 
     class Unpickler(RestrictedUnpickler):
         def persistent_load(self, pid: Any) -> _Storage:
             tag, kind, key, _, count, *view = pid
             if tag != "storage" or not isinstance(kind, AllowedName) or any(one is not None for one in view):
-                raise pickle.UnpicklingError("it refers to a storage in a form that is not known")
-            found[str(key)] = _Storage(str(key), _STORAGES[kind.name.rpartition(".")[2]], int(count))
-            return found[str(key)]
+                raise pickle.UnpicklingError("unknown reference to a storage")
+            storages[str(key)] = _Storage(str(key), _STORAGES[kind.name.rpartition(".")[2]], int(count))
+            return storages[str(key)]
 
-    return Unpickler(file, _ALLOWED).load(), found
+    return Unpickler(file, _ALLOWED).load(), storages
 
 
 def _tensors(
     content: object, numbers: Callable[[_Storage], bytes], path: Path
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds no mapping of names to tensors, so it is not a model checkpoint.")
-    state, beside = unwrap_state_dict(content, lambda value: isinstance(value, _TensorEntry | _Unreadable), path)
+        raise CheckpointError(
+            f"{path} does not contain a mapping of names to tensors, so it is not a model checkpoint."
+        )
+    state, outer_names = unwrap_state_dict(content, lambda value: isinstance(value, _TensorEntry | _Unreadable), path)
     described: dict[str, _TensorEntry] = {}
-    others = [*beside]
+    others = [*outer_names]
     for name, one in ((str(name), one) for name, one in state.items()):
         if problem := one if isinstance(one, _Unreadable) else _layout_problem(one):
             raise CheckpointError(f"{path}: {name} {problem}.")
@@ -163,7 +165,7 @@ def _tensors(
             content_bytes = numbers(one.storage)
             if len(content_bytes) != one.storage.size:
                 raise CheckpointError(
-                    f"{path} is damaged: {name} should have {one.storage.size:,} bytes and has {len(content_bytes):,}."
+                    f"{path} is damaged: {name} needs {one.storage.size:,} bytes and has {len(content_bytes):,}."
                 )
             storages[one.storage.key] = torch.from_numpy(np.frombuffer(content_bytes, np.uint8).copy())
         if prod(one.sizes):
@@ -174,19 +176,19 @@ def _tensors(
 
 
 def _layout_problem(one: object) -> str:
-    """What is wrong with a tensor's shape, or ''. Elements must lie inside the storage, each in a place of its own."""
+    """Return what is wrong with the layout of a tensor, or ''. Elements must be inside the storage, without overlap."""
     if not isinstance(one, _TensorEntry):
         return ""
     numbers = [one.offset, *one.sizes, *one.strides]
     if len(one.sizes) != len(one.strides) or any(not isinstance(n, int) or n < 0 for n in numbers):
-        return f"has an impossible shape, {one.sizes} with strides {one.strides}"
+        return f"has an invalid shape, {one.sizes} with strides {one.strides}"
     if not prod(one.sizes):
         return ""
     axes = sorted((stride, size) for stride, size in zip(one.strides, one.sizes, strict=True) if size > 1)
     reach = 1
     for stride, size in axes:
         if stride < reach:
-            return f"of shape {one.sizes} repeats the same numbers (strides {one.strides}), as no saved table does"
+            return f"of shape {one.sizes} has overlapping elements (strides {one.strides})"
         reach = stride * (size - 1) + reach
     if (one.offset + reach) * one.kind.itemsize > one.storage.size:
         return f"of shape {one.sizes} is larger than its {one.storage.size:,} bytes"
@@ -196,7 +198,7 @@ def _layout_problem(one: object) -> str:
 def _rebuild_tensor(
     storage: Any, offset: Any, sizes: Any, strides: Any, _gradient: Any, _hooks: Any, kind: Any = None, *_: object
 ) -> _TensorEntry:
-    """`torch._utils._rebuild_tensor_v2`, and `_v3`, where the type stands beside an untyped storage."""
+    """Stub for `torch._utils._rebuild_tensor_v2`, and for `_v3`, which adds the dtype to an untyped storage."""
     dtype = _DTYPES[kind.name] if isinstance(kind, AllowedName) else storage.kind
     return _TensorEntry(storage, dtype, offset, tuple(sizes), tuple(strides))
 
@@ -213,11 +215,9 @@ _ALLOWED: Allowed = {
     "torch._utils._rebuild_tensor_v3": _rebuild_tensor,
     "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
     "torch._utils._rebuild_parameter_with_state": lambda tensor, *_: tensor,
-    "torch._utils._rebuild_meta_tensor_no_storage": lambda *_: _Unreadable(
-        "was saved without its numbers (device meta)"
-    ),
-    "torch._utils._rebuild_sparse_tensor": lambda *_: _Unreadable("is sparse; save it dense"),
-    "torch._utils._rebuild_qtensor": lambda *_: _Unreadable("is quantised; save it as floating-point numbers"),
+    "torch._utils._rebuild_meta_tensor_no_storage": lambda *_: _Unreadable("was saved without values (device meta)"),
+    "torch._utils._rebuild_sparse_tensor": lambda *_: _Unreadable("is sparse; save it as a dense tensor"),
+    "torch._utils._rebuild_qtensor": lambda *_: _Unreadable("is quantised; save it in a floating-point dtype"),
     "_codecs.encode": lambda text, *_: text.encode("latin1"),
     "builtins.set": IgnoredObject,
     "__builtin__.set": IgnoredObject,
