@@ -89,7 +89,7 @@ def _corpus(texts: list[str], rng: np.random.Generator) -> tuple[str, bytes, str
             ),
             False,
         ),
-        "truncated": ("odd.txt.zst", zstandard.compress(txt)[: int(rng.integers(1, 200))], True),
+        "cut short": ("odd.txt.zst", zstandard.compress(txt)[: int(rng.integers(1, 200))], True),
         "two frames": (
             "odd.jsonl.zst",
             zstandard.compress(jsonl[: len(jsonl) // 2]) + zstandard.compress(jsonl[len(jsonl) // 2 :]),

@@ -245,7 +245,7 @@ def drop_tensor(name):
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (lambda folder: (folder / "config.json").unlink(), "is not a checkpoint: it holds neither"),
+        (lambda folder: (folder / "config.json").unlink(), "is not a checkpoint: it has neither"),
         (lambda folder: (folder / "config.json").write_text("{"), "cannot be read as JSON"),
         (lambda folder: (folder / "model.safetensors").unlink(), "has no weights"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"\x10\0\0"), "damaged"),

@@ -117,7 +117,10 @@ def two_files(folder):
         (deep_index, "cannot be read as JSON: it is nested too deeply"),
         (spoil_index(lambda _: {"weight_map": {"a": "../model.safetensors"}}), "not in the same folder"),
         (spoil_index(lambda _: {"weight_map": {"a": "gone.safetensors"}}), "lacks gone.safetensors"),
-        (spoil_index(lambda i: {"weight_map": {**i["weight_map"], "c": "model-00000.safetensors"}}), "lacks the tensors c, listed"),
+        (
+            spoil_index(lambda i: {"weight_map": {**i["weight_map"], "c": "model-00000.safetensors"}}),
+            "lacks the tensors c, listed",
+        ),
     ],
 )
 def test_what_is_damaged_or_lacking_is_refused_by_name(tmp_path, spoil, told):

@@ -110,7 +110,11 @@ def test_extra_tensors_are_left_out_by_name(folder):
     ("name", "tensor", "told"),
     [
         ("ernie__encoder__layer__1__output__dense__weight", None, r"lacks encoder\.layer\.1\.output\.dense\.weight"),
-        ("ernie__encoder__layer__1__output__dense__weight", torch.ones(24, 7), r"has shape \(24, 7\); .* need \(24, 96\)"),
+        (
+            "ernie__encoder__layer__1__output__dense__weight",
+            torch.ones(24, 7),
+            r"has shape \(24, 7\); .* need \(24, 96\)",
+        ),
         ("ernie__encoder__layer__0__attention__self__key__bias", torch.ones(5), r"have shapes \[\(5,\), \(24,\)\]"),
         ("ernie__encoder__layer__0__attention__self__key__bias", torch.tensor(1.0), "and cannot be concatenated"),
         ("ernie__embeddings__position_embeddings__weight", torch.ones(60, 24), r"\(60, 24\); .* need \(64, 24\)"),
@@ -262,9 +266,9 @@ def test_heads_that_are_stated_without_weights_are_noted_and_not_built(folder):
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (lambda table: table.fill_(float("nan")), r"1,680 of the 1,680 numbers of ernie\.\S+ are not finite"),
-        (lambda table: table.index_fill_(0, torch.tensor([3]), float("inf")), "24 of the 1,680 numbers"),
-        (lambda table: table.to(torch.int8), r"word_embeddings\.weight holds int8 numbers, so it is quantised"),
+        (lambda table: table.fill_(float("nan")), r"1,680 of the 1,680 values of ernie\.\S+ are not finite"),
+        (lambda table: table.index_fill_(0, torch.tensor([3]), float("inf")), "24 of the 1,680 values"),
+        (lambda table: table.to(torch.int8), r"word_embeddings\.weight has dtype int8: quantised"),
     ],
 )  # fmt: skip
 def test_weights_that_are_no_finite_numbers_are_refused_by_name(folder, spoil, told):

@@ -55,16 +55,16 @@ def test_paddles_own_file_is_read():
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"", "damaged or no variable"),
-        (variable()[:-4], r"shape \(2, 3\), 24 bytes, and has 20"),
-        (variable() + b"\0", r"24 bytes, and has 25"),
+        (b"", "damaged or not a Paddle variable"),
+        (variable()[:-4], r"shape \(2, 3\) needs 24 bytes, but it has 20"),
+        (variable() + b"\0", r"24 bytes, but it has 25"),
         (variable(b"\x08\x63\x10\x02\x10\x03"), "numbers of type 99"),
         (variable(b"\x08\x05\x10\x02\x18\x03"), "unknown field"),
         (variable(version=1), "version 1"),
         (variable(inner=2), "version 2"),
         (variable()[:22], "truncated"),
-        (variable(levels=(bytes(8),))[:18], "damaged or no variable"),
-        (variable(b"\x08\x05\x10\x82", b""), "damaged or no variable"),
+        (variable(levels=(bytes(8),))[:18], "damaged or not a Paddle variable"),
+        (variable(b"\x08\x05\x10\x82", b""), "damaged or not a Paddle variable"),
     ],
 )
 def test_a_file_that_is_cut_short_or_something_else_is_refused(tmp_path, content, told):

@@ -50,7 +50,7 @@ def check_is_weights(path: Path) -> None:
 
 
 def unread_weights_hint(folder: Path) -> str:
-    """Return a sentence about unsupported or unnamed weights in `folder`, with a leading space; '' if there are none."""
+    """Return a sentence about unsupported or unnamed weights in `folder`, with a leading space; '' if none."""
     for pattern, what in _FILES:
         if files := sorted(folder.glob(pattern)):
             return f" It contains {files[0].name}, {_with_article(what)}."
@@ -103,7 +103,7 @@ def _not_weights(path: Path, start: bytes) -> str:
 
 
 def _is_msgpack(start: bytes) -> bool:
-    """Return whether this is a msgpack map whose first key is a string; a pickle begins with 0x80 and a protocol < 6."""
+    """Return whether this is a msgpack map with a string as first key; a pickle begins with 0x80, protocol < 6."""
     small = 0x81 <= start[0] <= 0x8F and len(start) > 1 and (0xA1 <= start[1] <= 0xBF or start[1] in (0xD9, 0xDA))
     return small or (start[0] in (0xDE, 0xDF) and len(start) > 5)
 
