@@ -154,7 +154,8 @@ def test_hugging_face_refuses_what_its_class_is_not_in_one_error():
     assert unsupported_by_hf(EncoderSettings()) == []
     assert unsupported_by_hf(EncoderSettings(kind="gru")) == ["kind=gru"]
     with pytest.raises(
-        CheckpointError, match=r"no norm=pre, feed_forward=gated, positions=rotary, as .* convert it with --to ernie2"
+        CheckpointError,
+        match=r"not support norm=pre, feed_forward=gated, positions=rotary\. Convert .* with --to ernie2",
     ):
         hf_config(settings, VOCABULARY, {})
 
