@@ -1,1 +1,1 @@
-"""Learning methods side by side: which runs a study needs, and the one record they leave; `analysis` reads it."""
+"""Studies that compare learning methods: plan and run the training, and write one record; `analysis` evaluates it."""

@@ -1,6 +1,6 @@
-"""Whether a folder holds the study or the run of these settings; what differs is named key by key.
+"""Check that a folder contains the study or run of the given settings; errors list the keys that differ.
 
-A folder at the right path may hold another run: a copy of another seed, another method, or a run of other settings.
+A folder at the right path may contain a copy of another seed, another method, or a run of other settings.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _STUDY_MAY_CHANGE = (
     "folder", "seeds", "arms", "scratch", "without_restart", "keep", "finetuning.data", "finetuning.seeds",
     "recipe.name", "recipe.about",
 )  # fmt: skip
-"""Settings that leave the runs there as they are."""
+"""Settings of a study that do not affect existing runs."""
 _RUN_MAY_DIFFER = ("run", "name", "about", "shards.folder")
-"""Keys of a recipe that change no parameter: where folders lie and what a run is called."""
-_NAMED, _LONGEST = 6, 60
+"""Keys of a recipe that do not affect parameters: folders and descriptions."""
+_MAX_KEYS, _MAX_LENGTH = 6, 60
 
 
 def check_same_study(record: Mapping[str, Any] | None, settings: StudySettings) -> None:
-    """Raises `ConfigError` where the folder holds a study of other settings, naming them; `_STUDY_MAY_CHANGE` may.
+    """Raise `ConfigError`, with the keys, if the folder contains a study of other settings than `_STUDY_MAY_CHANGE`.
 
-    Raises `DataError` where it holds something else, or a record of another version.
+    Raises `DataError` if it contains something else, or a record of another version.
     """
     if record is None:
         return
@@ -40,14 +40,14 @@ def check_same_study(record: Mapping[str, Any] | None, settings: StudySettings) 
     before, now = flatten(record.get("settings") or {}), flatten(settings.model_dump(mode="json"))
     if differing := _differences(before, now, ", now ", _STUDY_MAY_CHANGE.__contains__):
         raise ConfigError(
-            f"{settings.folder} holds a study with other settings: {differing}. Choose another folder (folder=…), or "
-            "give it the settings it was begun with; seeds, arms, and runs from scratch and without restarts may be "
-            "added."
+            f"{settings.folder} contains a study with other settings: {differing}. Choose another folder (folder=…) "
+            "or use the original settings; seeds, arms, and runs from scratch and without restarts may be added."
         )
 
 
 def is_done(folder: Path) -> bool:
-    """Whether a run was trained to its end and has its results; raises `CheckpointError` where under other rules."""
+    """Return whether a run is finished and has its outputs; raises `CheckpointError` if it was trained by other
+    rules."""
     try:
         run = read_run(folder)
     except CheckpointError:
@@ -66,7 +66,8 @@ def is_run_done(planned: PlannedRun, settings: StudySettings) -> bool:
 
 
 def check_run(planned: PlannedRun, settings: StudySettings) -> None:
-    """Raise `CheckpointError`, naming what differs, unless the folder of a planned run holds a run of its recipe."""
+    """Raise `CheckpointError`, with the keys that differ, unless the folder of a planned run has a run of its
+    recipe."""
     folder, recipe = planned.folder(settings), load_recipe(run_recipe(planned, settings))
     tasks = {
         name: find_task(name).Options.model_validate(dict(options or {})).model_dump(mode="json")
@@ -75,26 +76,26 @@ def check_run(planned: PlannedRun, settings: StudySettings) -> None:
     expected = flatten({**recipe.model_dump(mode="json"), "tasks": tasks})
 
     def may_differ(key: str) -> bool:
-        """A run itself fills in the labels that only data can name, and once resumed what `auto` became."""
+        """Return whether the run itself sets this key: labels from the data, and the precision that `auto` selected."""
         labels = key.startswith("tasks.") and key.endswith(".labels") and expected.get(key) is None
         return key in _RUN_MAY_DIFFER or labels or (key == "train.precision" and expected[key] == "auto")
 
-    if differing := _differences(flatten(read_run(folder).recipe), expected, " where it must be ", may_differ):
+    if differing := _differences(flatten(read_run(folder).recipe), expected, ", expected ", may_differ):
         raise CheckpointError(
-            f"{folder} holds another run than this study trains there: {differing}. Put the right run back, move this "
-            "one away to train it anew, or choose another folder (folder=…)."
+            f"{folder} contains a run of another recipe than this study's: {differing}. Restore the right run, move "
+            "this one away to train it again, or choose another folder (folder=…)."
         )
 
 
 def _differences(
     actual: Mapping[str, Any], expected: Mapping[str, Any], separator: str, ignored: Callable[[str], bool]
 ) -> str:
-    """Return `train.peak_lr=2.0, now 1.0; …` for the keys that differ, `separator` between the values; else empty."""
+    """Return the keys with different values, "train.peak_lr=2.0, now 1.0; …", or an empty string."""
     keys = [key for key in sorted({*actual, *expected}) if actual.get(key) != expected.get(key) and not ignored(key)]
-    named = [f"{key}={_shorten(actual.get(key))}{separator}{_shorten(expected.get(key))}" for key in keys[:_NAMED]]
-    return "; ".join([*named, *([f"and {len(keys) - _NAMED} more"] if len(keys) > _NAMED else [])])
+    named = [f"{key}={_shorten(actual.get(key))}{separator}{_shorten(expected.get(key))}" for key in keys[:_MAX_KEYS]]
+    return "; ".join([*named, *([f"and {len(keys) - _MAX_KEYS} more"] if len(keys) > _MAX_KEYS else [])])
 
 
 def _shorten(value: Any) -> str:
     text = "not set" if value is None else str(value)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+    return text if len(text) <= _MAX_LENGTH else f"{text[: _MAX_LENGTH - 1]}…"

@@ -1,4 +1,4 @@
-"""Runs of a study in processes of their own: one a GPU, or each with its share of the cores."""
+"""Run several runs of a study at once, each in its own process, with one GPU or a share of the cores."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from ernie2.studies.methods import PlannedRun
 def run_parallel(
     runs: Sequence[PlannedRun], run_one: Callable[[PlannedRun], None], workers: int, logs: Path
 ) -> Generator[PlannedRun, None, None]:
-    """Carries out `runs`, so many at once, and yields each when it is done; what each says goes into `logs`.
+    """Execute `runs`, `workers` at a time, and yield each when it is done; their output goes to files in `logs`.
 
-    `run_one` is pickled, so a function of a module. Raises what a run raised, with its name said, `RunFailed` where a
-    process was killed, `RunStopped` on SIGTERM or SIGHUP; then, and where the generator is closed, the other runs are
-    asked to stop and waited for.
+    `run_one` is pickled, so it must be a module-level function. An exception of a run is raised again after its name is
+    logged. Raises `RunFailed` if a process was killed, `RunStopped` on SIGTERM or SIGHUP. On any error, and when the
+    generator is closed, the other runs are stopped and awaited.
     """
 
     def advice(run: PlannedRun) -> str:
@@ -52,37 +52,35 @@ def run_parallel(
                 yield run
         except Exception as error:
             if not isinstance(error, RunStopped):
-                log_warning("".join(getattr(error, "__notes__", ())[:1]))  # `_run_with_log`'s: which run it was
+                log_warning("".join(getattr(error, "__notes__", ())[:1]))  # from `_run_with_log`: the name of the run
             raise
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    """Return the GPUs this process may use, as in CUDA_VISIBLE_DEVICES."""
     allowed = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     count = torch.cuda.device_count()
     return (allowed or [str(number) for number in range(count)])[:count]
 
 
 def log_path(run: PlannedRun, logs: Path) -> Path:
-    """Where a run beside others says what it does."""
+    """Return the log file of a run."""
     return logs / f"{run.name.replace('/', '-')}.log"
 
 
 @contextmanager
 def _stop_on_signals() -> Iterator[None]:
-    """Inside, SIGTERM or SIGHUP stops the runs in its processes too; only the main thread takes signals.
-
-    SIGHUP stays ignored where it is, as under nohup.
-    """
+    """Raise `RunStopped` on SIGTERM or SIGHUP, in the main thread only; an ignored signal, as under nohup, stays
+    ignored."""
 
     def stop(number: int, _: Any) -> None:
-        raise RunStopped(f"{signal.Signals(number).name} came.")
+        raise RunStopped(f"{signal.Signals(number).name} received.")
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    asking = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, stop) for number in asking}
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
     finally:
@@ -91,7 +89,7 @@ def _stop_on_signals() -> Iterator[None]:
 
 
 def _assign_device(devices: Sequence[str], threads: int, place: int) -> None:
-    """In a new process: the GPU it works on, and its share of the cores."""
+    """Set the GPU and the number of threads of a new process."""
     if devices:
         os.environ["CUDA_VISIBLE_DEVICES"] = devices[place % len(devices)]
     torch.set_num_threads(threads)

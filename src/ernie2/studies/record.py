@@ -1,7 +1,6 @@
-"""Finished runs of a study → `study.json`, the one file its tables, page and chart are drawn from.
+"""Collect the finished runs of a study in `study.json`, the source of its tables, page and chart.
 
-Everything is read off what the runs wrote down while they trained: iterations are those counted at the ends of stages,
-never those planned.
+All values come from the records of the runs: iterations are those counted at the end of each stage, not those planned.
 """
 
 from __future__ import annotations
@@ -32,18 +31,18 @@ _Line = Mapping[str, Any]
 
 
 def build_record(settings: StudySettings, recipe: Recipe, *, parallel: int = 1, **facts: Any) -> dict[str, Any]:
-    """The record of a study as far as it has come; `facts`: preset, status, created and finished, and `parallel` how
-    many runs went side by side.
+    """Return the record of a study, finished or not.
 
-    Runs that are not finished are left out; scores are there where their fine-tuning is. Raises `DataError` where runs
-    were trained on different shards, `CheckpointError` where a folder holds another run than the study trains there.
+    `facts`: preset, status, created and finished. `parallel`: the number of runs at the same time. Unfinished runs are
+    omitted, and so are scores without fine-tuning results. Raises `DataError` if runs were trained on different shards,
+    `CheckpointError` if a folder contains a run of another recipe.
     """
-    runs, scratch, described = [], [], []
+    runs, scratch, run_records = [], [], []
     for planned in planned_runs(settings, recipe):
         if not is_run_done(planned, settings):
             continue
         folder = planned.folder(settings)
-        described.append(run := read_run(folder))
+        run_records.append(run := read_run(folder))
         lines = Records(folder).read()
         if planned.method is None:
             scratch.append(_scratch_run(planned, run, lines))
@@ -51,13 +50,13 @@ def build_record(settings: StudySettings, recipe: Recipe, *, parallel: int = 1, 
         runs.append(_run(planned, run, lines) | {"scores": _scores(planned, settings)})
         if planned.method == SINGLE_STAGE and planned.seed < settings.without_restart:
             runs.append({**runs[-1], "restart": SENSITIVITY_RULE, "same_run": True})
-    by_shards = {run.data.fingerprint: run.recipe["run"] for run in described}
+    by_shards = {run.data.fingerprint: run.recipe["run"] for run in run_records}
     if len(by_shards) > 1:
         raise DataError(
-            f"runs of this study were trained on different shards, {' and '.join(by_shards.values())} among them: "
-            "corpora or shards changed between. Remove the runs of one kind, or begin in another folder."
+            f"runs of this study were trained on different shards, for example {' and '.join(by_shards.values())}: the "
+            "corpora or shards changed in between. Remove the runs of one kind, or choose another folder (folder=…)."
         )
-    known = {task.name: task for run in described for task in run.tasks}
+    known = {task.name: task for run in run_records for task in run.tasks}
     steps = iterations_per_task(recipe)
     return {
         "format": FORMAT,
@@ -65,7 +64,7 @@ def build_record(settings: StudySettings, recipe: Recipe, *, parallel: int = 1, 
         "study": "table7",
         **facts,
         "settings": settings.model_dump(mode="json"),
-        **_common(described, recipe.shards.share, parallel),
+        **_common(run_records, recipe.shards.share, parallel),
         "steps": steps,
         "transfer_at": settings.transfer_at,
         "tasks": [
@@ -78,23 +77,23 @@ def build_record(settings: StudySettings, recipe: Recipe, *, parallel: int = 1, 
 
 
 def serialise_record(record: Mapping[str, Any]) -> bytes:
-    """The content of `study.json`: a line a run, so that two records can be compared line by line, and a checksum."""
+    """Return the content of `study.json`, with one line per run for line-by-line comparison, and a checksum."""
 
     def line(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
     parts = []
     for key, value in record.items():
-        a_line_each = value and key in ("runs", "scratch")
-        text = "[\n" + ",\n".join(map(line, value)) + "\n]" if a_line_each else line(value)
+        line_per_run = value and key in ("runs", "scratch")
+        text = "[\n" + ",\n".join(map(line, value)) + "\n]" if line_per_run else line(value)
         parts.append(f"{line(key)}: {text}")
     return add_checksum("{\n" + ",\n".join(parts) + "\n}\n")
 
 
 def read_record(file: Path) -> dict[str, Any] | None:
-    """The record in `file`, None where there is none; raises `DataError` where it is damaged or not as it was written.
+    """Return the record in `file`, or None if it is missing; raises `DataError` if it is damaged or changed.
 
-    A record without a checksum, as earlier versions wrote, is read with a note.
+    A record without a checksum, from an earlier version, is read with a warning.
     """
     try:
         record = read_json(file, dict)
@@ -103,15 +102,15 @@ def read_record(file: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except DamagedFile as error:
-        raise DataError(f"{error} Put back a copy of it, or let the same `ernie2 study` write it again.") from error
-    log_warning(f"Note: {file} has no checksum, so a changed figure in it would not be noticed.")
+        raise DataError(f"{error} Restore a copy, or run the same `ernie2 study` command to write it again.") from error
+    log_warning(f"Note: {file} has no checksum, so changes to it cannot be detected.")
     return record
 
 
 def finetuning_results(planned: PlannedRun, settings: StudySettings) -> Iterator[tuple[str, list[int], dict[str, Any]]]:
-    """Yield the folder, the seeds and the data set of every results.json of a planned run's fine-tuning, by folder.
+    """Yield dataset folder, seeds and entry of each results.json of a run's fine-tuning, in the order of folders.
 
-    Raises `DataError` where a file cannot be read or scores the encoder of another run.
+    Raises `DataError` if a file cannot be read or contains scores of another run's encoder.
     """
     encoder = Path("runs", planned.name, "hf")
     for file in sorted(planned.scores(settings).glob("*/results.json")):
@@ -121,18 +120,18 @@ def finetuning_results(planned: PlannedRun, settings: StudySettings) -> Iterator
             checkpoint = Path(results["checkpoint"])
         except (DamagedFile, LookupError, TypeError, ValueError) as error:
             raise DataError(
-                f"{file} cannot be read as results of fine-tuning: {error} Move it away to have the run scored again."
+                f"{file} cannot be read as fine-tuning results: {error} Move it away to score the run again."
             ) from error
         if checkpoint.parts[-len(encoder.parts) :] != encoder.parts:
             raise DataError(
-                f"{file} holds scores of another encoder, {checkpoint}, not of {encoder}. Move it away to have the run "
-                "scored again."
+                f"{file} contains scores of another encoder, {checkpoint}, not of {encoder}. Move it away to score the "
+                "run again."
             )
         yield file.parent.name, results.get("seeds", []), one
 
 
 def _scores(planned: PlannedRun, settings: StudySettings) -> dict[str, Any]:
-    """Set → metric, split and the values of every fine-tuning seed (None: it diverged)."""
+    """Return the scores by dataset: metric, split, and the value of each fine-tuning seed (None if it diverged)."""
     scores = {}
     for _, _, one in finetuning_results(planned, settings):
         row: _Line = one["rows"][0] if one["rows"] else {"metric": "", "split": "dev", "values": {}}
@@ -205,19 +204,19 @@ def _heldout(lines: Sequence[_Line]) -> list[dict[str, Any]]:
 
 
 def _figures(figures: _Line, at: str) -> dict[str, float | None]:
-    """Six digits; inside a stage accuracy and loss alone, which keeps records small."""
-    kept = {key: figures[key] for key in ("accuracy", "loss")}
+    """Return values with six digits; within a stage only accuracy and loss, to keep records small."""
+    values = {key: figures[key] for key in ("accuracy", "loss")}
     if at != "during":
-        kept |= {key: figures[key] for key in ("low", "high", "instances")}
-        kept |= {key: figures[key]["accuracy"] for key in BASELINES}
-    return {key: float(f"{value:.6g}") if math.isfinite(value) else None for key, value in kept.items()}
+        values |= {key: figures[key] for key in ("low", "high", "instances")}
+        values |= {key: figures[key]["accuracy"] for key in BASELINES}
+    return {key: float(f"{value:.6g}") if math.isfinite(value) else None for key, value in values.items()}
 
 
-def _common(described: Sequence[RunRecord], share: float, parallel: int) -> dict[str, Any]:
-    """What all runs share, from the first of them."""
-    if not described:
+def _common(run_records: Sequence[RunRecord], share: float, parallel: int) -> dict[str, Any]:
+    """Return the values that all runs share, from the first run."""
+    if not run_records:
         return {"machine": {}, "data": {"share": share}, "encoder": {}, "batch_tokens": None}
-    run = described[0]
+    run = run_records[0]
     data, encoder = run.data.as_json(), run.recipe["encoder"]
     return {
         "machine": {

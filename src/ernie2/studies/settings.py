@@ -1,4 +1,4 @@
-"""What a study depends on: arms, seeds, one recipe for all of them, fine-tuning; presets, and overrides on top."""
+"""Settings of a study: methods, seeds, the recipe they share, and fine-tuning; presets and overrides."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ MethodName = Literal["continual", "multitask", "continual_multitask", "combined"
 
 
 class FinetuningSettings(SettingsModel):
-    """How every pre-trained encoder of a study is scored."""
+    """Fine-tuning of every pre-trained encoder of a study."""
 
     data: PathText | None = None
-    """The folder that holds the sets, as `ernie2 finetune --data`; null: no scores."""
+    """The folder of the datasets, as in `ernie2 finetune --data`; null: no fine-tuning."""
     sets: tuple[str, ...] = ("mnli", "sst2", "mrpc")
-    """Declared data sets; those of Table 7 by default."""
+    """Names of datasets; by default those of Table 7."""
     seeds: int = Field(default=3, ge=1, le=1_000)
-    """Fine-tuning runs of every encoder on every set."""
+    """Fine-tuning runs per encoder and dataset."""
     settings: dict[str, Any] = Field(default_factory=dict)
-    """In place of the paper's fine-tuning settings, for all sets."""
+    """Replace the paper's fine-tuning settings, for all datasets."""
 
     @property
     def assignments(self) -> list[str]:
-        """`settings` as `finetune` takes them."""
+        """`settings` as a list of KEY=VALUE, for `finetune`."""
         return [
             f"{key}={','.join(map(str, value)) if isinstance(value, list) else value}"
             for key, value in self.settings.items()
@@ -42,58 +42,60 @@ class FinetuningSettings(SettingsModel):
 
 
 class StudySettings(SettingsModel):
-    """A study of learning methods, in the way of Table 7."""
+    """A comparison of learning methods like Table 7 of the paper."""
 
     folder: PathText
-    """Where everything goes."""
+    """The output folder."""
     seeds: int = Field(default=5, ge=1, le=1_000)
-    """Pre-training seeds 0 to seeds - 1, each with every arm."""
+    """Pre-training seeds 0 to seeds - 1, each with every method."""
     arms: tuple[MethodName, ...] = Field(default=get_args(MethodName), min_length=1)
-    """Learning methods compared; `combined` is continual_multitask with stages.combine."""
+    """The methods to compare; `combined` is continual_multitask with stages.combine."""
     without_restart: int = Field(default=1, ge=0)
-    """So many of the seeds also run with train.restart=never, to see what depends on the schedule; 0: none."""
+    """Number of seeds that also run with train.restart=never, to measure the effect of the schedule; 0: none."""
     transfer_at: float = Field(default=0.1, gt=0, le=1)
-    """Forward transfer is read off at this share of a task's iterations."""
+    """Forward transfer is measured after this share of a task's iterations."""
     scratch: bool = True
-    """Train each later task alone for that share of its iterations, which forward transfer is measured against."""
+    """Also train each later task from scratch for that share of its iterations, as the reference of forward
+    transfer."""
     keep: bool = False
-    """Keep checkpoints and fine-tuned models; else they go once their figures are recorded (hf/ and records stay)."""
+    """Keep checkpoints and fine-tuned models; false: delete them once their results are recorded (hf/ and records
+    stay)."""
     finetuning: FinetuningSettings = FinetuningSettings()
-    """How every pre-trained encoder is scored."""
+    """Fine-tuning of every pre-trained encoder."""
     recipe: dict[str, Any]
-    """The recipe of all arms, without run, seed, stages.method, stages.combine and train.restart, which the study sets;
-    `shards.folder` is FOLDER/shards where it says nothing."""
+    """The recipe of all methods, without run, seed, stages.method, stages.combine and train.restart, which the study
+    sets; `shards.folder` is FOLDER/shards by default."""
 
     @model_validator(mode="after")
     def _check_methods(self) -> StudySettings:
         if len(set(self.arms)) < len(self.arms):
-            raise ValueError(f"arms names one twice: {', '.join(self.arms)}")
+            raise ValueError(f"arms contains a method twice: {', '.join(self.arms)}")
         if self.without_restart > self.seeds:
             raise ValueError(f"without_restart={self.without_restart} is more than seeds={self.seeds}")
         return self
 
     def checked_recipe(self) -> Recipe:
-        """The recipe all arms share; raises `ConfigError` for what is wrong in it."""
+        """Return the recipe that all methods share; raises `ConfigError` for its problems."""
         keys = [f"{key}." for key in flatten(self.recipe)]
         if given := [key for key in _SET_BY_STUDY if any(one.startswith(f"{key}.") for one in keys)]:
             raise ConfigError(
-                f"recipe: {', '.join(given)}: the study itself sets this for every run; leave it out. Seeds are "
-                "seeds=…, learning methods arms=…, runs without restarts without_restart=…"
+                f"recipe: {', '.join(given)}: the study sets this for every run; remove it. Set seeds with seeds=…, "
+                "methods with arms=…, runs without restarts with without_restart=…"
             )
         recipe = load_recipe(self.filled_recipe())
         if recipe.stages.patience is not None:
-            raise ConfigError("a study compares arms at equal iterations, so recipe.stages.patience must be null.")
+            raise ConfigError("a study compares methods at equal iterations, so recipe.stages.patience must be null.")
         if self.scratch and recipe.train.schedule != "noam":
             raise ConfigError(
-                f"recipe.train.schedule={recipe.train.schedule} falls towards the end of a run, so a task alone from "
-                "scratch, which ends early, would not begin as a whole run does. Leave it noam, or set scratch=false."
+                f"recipe.train.schedule={recipe.train.schedule} depends on the length of a run, so a shorter run from "
+                "scratch would have other learning rates than a full run. Use noam, or set scratch=false."
             )
         return recipe
 
     def filled_recipe(self) -> dict[str, Any]:
-        """`recipe` with the folders of the study where it names none."""
+        """Return `recipe` with default folders inside the study's folder."""
         shards = self.recipe.get("shards") or {}
-        if isinstance(shards, Mapping):  # else the recipe's own check says what is wrong
+        if isinstance(shards, Mapping):  # otherwise the check of the recipe reports it
             shards = {"folder": str(Path(self.folder) / "shards"), **shards}
         return {"name": "study", **self.recipe, "run": str(Path(self.folder) / "runs"), "shards": shards}
 
@@ -102,22 +104,20 @@ _SET_BY_STUDY = ("run", "seed", "stages.method", "stages.combine", "train.restar
 
 
 def presets() -> dict[str, str]:
-    """Name → YAML text of the presets of `study table7`."""
+    """Return the YAML texts of the presets of `study table7` by name."""
     folder = resources.files("ernie2") / "studies" / "presets"
     files = (entry for entry in folder.iterdir() if entry.name.endswith(".yaml"))
     return {file.name.removesuffix(".yaml"): file.read_text(encoding="utf-8") for file in files}
 
 
 def load_settings(preset: str, overrides: Sequence[str] = ()) -> StudySettings:
-    """A preset with flatten overrides (`seeds=3`, `recipe.train.peak_lr=1e-3`), checked, its recipe included.
+    """Return a preset with dotted overrides (`seeds=3`, `recipe.train.peak_lr=1e-3`), validated with its recipe.
 
-    Raises `ConfigError` that names every wrong key and value.
+    Raises `ConfigError` with every wrong key and value.
     """
     known = presets()
     if preset not in known:
-        raise ConfigError(
-            f"there is no preset {preset!r}.{did_you_mean(preset, known)} There are: {', '.join(sorted(known))}."
-        )
+        raise ConfigError(f"no preset {preset!r}.{did_you_mean(preset, known)} Available: {', '.join(sorted(known))}.")
     values = parse_yaml(known[preset], f"preset {preset}")
     check_list(overrides, "overrides")
     for override in overrides:

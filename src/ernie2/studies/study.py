@@ -1,4 +1,4 @@
-"""Carry out a study that compares learning methods."""
+"""Run a study that compares learning methods."""
 
 from __future__ import annotations
 
@@ -33,17 +33,19 @@ from ernie2.studies.record import RECORD_FILE, build_record, finetuning_results,
 from ernie2.studies.settings import StudySettings, load_settings
 from ernie2.training.checkpoints import begun
 
+_RUNNING = {"status": "running", "finished": None}
+
 
 def study(preset: str = "small", overrides: Sequence[str] = (), parallel: int | None = None) -> Path:
-    """Compares the learning methods of Table 7, seed by seed, and returns the folder of the study.
+    """Compare the learning methods of Table 7, seed by seed, and return the folder of the study.
 
-    `preset`: smoke, laptop, small or base; `overrides` are flatten keys of it, such as `seeds=3`,
-    `finetuning.data=glue_data` or `recipe.train.peak_lr=1e-3`. `parallel`: runs side by side, by default one a GPU, and
-    one on a CPU; figures do not depend on it, seconds do.
+    `preset`: smoke, laptop, small or base. `overrides`: dotted keys such as `seeds=3`, `finetuning.data=glue_data` or
+    `recipe.train.peak_lr=1e-3`. `parallel`: runs at the same time, by default one per GPU, or one on a CPU; it changes
+    only the measured seconds.
 
-    Leaves study.json, study.md, study.html and forgetting.svg in the folder, from the start, brought up to date after
-    every run. Given again, it goes on where it stopped, within a run too. Raises `ConfigError` or `DataError`
-    before any training, `RunFailed` where a run fails or its process dies, `RunStopped` after SIGTERM or Ctrl-C.
+    Writes study.json, study.md, study.html and forgetting.svg at the start and again after every run. Called again with
+    the same arguments, it continues where it stopped, also within a run. Raises `ConfigError` or `DataError` before any
+    training, `RunFailed` if a run fails or its process is killed, `RunStopped` after SIGTERM or Ctrl-C.
     """
     settings = load_settings(preset, overrides)
     folder, recipe = Path(settings.folder), settings.checked_recipe()
@@ -57,12 +59,12 @@ def study(preset: str = "small", overrides: Sequence[str] = (), parallel: int | 
 
 
 def _study(settings: StudySettings, recipe: Recipe, folder: Path, preset: str, parallel: int | None) -> Analysis:
-    """Carry out a study; `folder` is locked."""
+    """Run a study whose `folder` is locked."""
     record = read_record(folder / RECORD_FILE)
     check_same_study(record, settings)
     before = record or {}
     if settings.finetuning.data is None:
-        log_info("No fine-tuning: give finetuning.data=FOLDER, which holds the sets, to score the encoders as well.")
+        log_info("No fine-tuning. Add finetuning.data=FOLDER, the folder of the datasets, to score the encoders too.")
     plan = planned_runs(settings, recipe)
     left = [run for run in plan if not _is_complete(run, settings)]
     log_info(f"{len(plan)} pre-training runs, {len(plan) - len(left)} of them done")
@@ -75,17 +77,17 @@ def _study(settings: StudySettings, recipe: Recipe, folder: Path, preset: str, p
     }
 
     def write_record() -> Analysis:
-        over = all(_is_complete(run, settings) for run in plan)
-        ended = before.get("finished") if not left else None  # what was finished before stays so
-        status = {"status": "done", "finished": ended or _now()} if over else {"status": "running", "finished": None}
+        complete = all(_is_complete(run, settings) for run in plan)
+        finished = before.get("finished") if not left else None  # keep the time of a study finished earlier
+        status = {"status": "done", "finished": finished or _now()} if complete else _RUNNING
         return _write_outputs(folder, build_record(settings, recipe, **facts, **status))
 
-    analysis = write_record()  # before the first run too, so that the folder is known for a study of these settings
+    analysis = write_record()  # before the first run, so that the folder records the settings of the study
     runs = before.get("runs") or ()
-    if gone := sum(run["seed"] >= settings.seeds or run["arm"] not in settings.arms for run in runs):
+    if excluded := sum(run["seed"] >= settings.seeds or run["arm"] not in settings.arms for run in runs):
         log_warning(
-            f"{gone} finished runs are of seeds or arms that are not asked for this time (seeds={settings.seeds}, "
-            f"arms={','.join(settings.arms)}): out of the record until they are, and still in {settings.folder}."
+            f"{excluded} finished runs have seeds or methods outside the current settings (seeds={settings.seeds}, "
+            f"arms={','.join(settings.arms)}). They are not in the record now, but stay in {settings.folder}."
         )
     try:
         with closing(_run_all(left, settings, workers)) as completed:
@@ -93,48 +95,51 @@ def _study(settings: StudySettings, recipe: Recipe, folder: Path, preset: str, p
                 log_info(f"done: {run.name}")
                 analysis = write_record()
     except RunStopped as error:
-        raise RunStopped("asked to stop; what was trained is saved. The same command goes on from there.") from error
+        raise RunStopped("a stop was requested; progress is saved. Run the same command again to continue.") from error
     return analysis
 
 
 def analyse_study(file: str | Path, out: str | Path | None = None) -> Path:
-    """Analyses the study.json of a study anew and returns the folder of its tables and page: beside it, or `out`.
+    """Write the tables and page of a study.json again and return their folder: `out`, or that of the file.
 
-    The same file gives the same tables to the digit. Raises `DataError` where it is no such record.
+    The output is deterministic. Raises `DataError` if the file is not the record of a study.
     """
     file = Path(file) / RECORD_FILE if Path(file).is_dir() else Path(file)
     record = read_record(file)
     if record is None:
-        raise DataError(f"there is no {file}. Give the study.json of a study, or its folder.")
+        raise DataError(f"no such file: {file}. Give the study.json of a study, or its folder.")
     folder = Path(out) if out is not None else file.parent
     log_result("\n".join(summary_lines(_write_outputs(folder, record))))
     return folder
 
 
 def _write_outputs(folder: Path, record: Mapping[str, Any]) -> Analysis:
-    """Write the record of a study, its tables, its page and its chart; return what they show.
+    """Write the record of a study, its tables, page and chart; return the analysis.
 
-    Raises `DataError` before anything is written where the record is damaged or compares unlikes.
+    Raises `DataError` before writing if the record is damaged or its runs are not comparable.
     """
     analysis = analyse(record)
-    drawn = {
+    outputs = {
         "study.md": render_markdown(analysis),
         "forgetting.svg": render_svg(analysis.record),
         "study.html": render_html(analysis),
     }
     write_bytes(folder / RECORD_FILE, serialise_record(record))
-    for name, text in drawn.items():
-        write_text(folder / name, text, advice=f"Free some space; the study itself is in {folder / RECORD_FILE}.")
+    for name, text in outputs.items():
+        write_text(folder / name, text, advice=f"Free some space; the record of the study is {folder / RECORD_FILE}.")
     return analysis
 
 
 def _check_datasets(settings: StudySettings, recipe: Recipe) -> None:
-    """Reads every set and setting once, so that a study does not find out after days that one is not there."""
+    """Load every dataset and its settings once, so that a study does not fail on a missing one after days."""
     tuning = settings.finetuning
     for name in tuning.sets:
         dataset = find_dataset(name)
         if dataset.head not in ("classification", "regression"):
-            raise ConfigError(f"finetuning.sets: {name} is a {dataset.head} task; a study compares one figure a set.")
+            raise ConfigError(
+                f"finetuning.sets: {name} is a {dataset.head} task; a study needs datasets for classification or "
+                "regression, which have one score."
+            )
         apply_assignments(settings_for(dataset.name, size_for(recipe.encoder.layers)), tuning.assignments)
         if tuning.data is not None:
             data = load_dataset(name, tuning.data)
@@ -148,7 +153,7 @@ def _is_complete(planned: PlannedRun, settings: StudySettings) -> bool:
 
 
 def _missing_scores(planned: PlannedRun, settings: StudySettings) -> list[str]:
-    """Sets on which this run has not been scored with as many seeds as asked for."""
+    """Return the datasets for which this run has fewer fine-tuning seeds than required."""
     tuning = settings.finetuning
     if planned.method is None or tuning.data is None:
         return []
@@ -157,7 +162,7 @@ def _missing_scores(planned: PlannedRun, settings: StudySettings) -> list[str]:
 
 
 def _run_all(left: Sequence[PlannedRun], settings: StudySettings, workers: int) -> Generator[PlannedRun, None, None]:
-    """Carries out runs, several at once where there are several devices, and yields each when it is done."""
+    """Execute runs, `workers` at a time, and yield each when it is done."""
     if workers > 1:
         work = partial(_run_one, settings=settings)
         yield from run_parallel(left, work, workers, Path(settings.folder) / "logs")
@@ -169,7 +174,7 @@ def _run_all(left: Sequence[PlannedRun], settings: StudySettings, workers: int) 
 
 
 def _run_one(planned: PlannedRun, settings: StudySettings) -> None:
-    """Pre-trains one run, or goes on with it, then scores it; a run that is done is not done again."""
+    """Pre-train or resume one run, then fine-tune on every dataset; skip finished parts."""
     run, tuning = planned.folder(settings), settings.finetuning
     if not is_run_done(planned, settings):
         if begun(run):

@@ -1,1 +1,1 @@
-"""The record of a study → its figures, verdicts and tables: neither torch nor run folders, so a record is enough."""
+"""Analyse the record of a study: figures, verdicts and tables. Needs neither torch nor the run folders."""
