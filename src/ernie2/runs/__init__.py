@@ -1,1 +1,1 @@
-"""From a recipe to a finished run: folder, objects, start, resume, extend, load, evaluate, export."""
+"""The API functions of pre-training: prepare, inspect, plan, pretrain, resume, extend, evaluate, report, convert."""

@@ -1,4 +1,4 @@
-"""From a recipe and shards to a trainer: every object of a run, built in the order in which data moves."""
+"""Build the objects of a run from a recipe and shards, in the order of the data flow."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ from ernie2.training.trainer import Trainer, TrainingData
 
 @dataclass(frozen=True)
 class Pretraining:
-    """A run ready to start: its trainer, its record, and what of each corpus its tasks can use."""
+    """A run that is ready to start: its trainer, its record, and the usable documents per task and corpus."""
 
     trainer: Trainer
     record: RunRecord
@@ -68,17 +68,17 @@ def build(
     shards: Shards,
     model: MultiTaskModel | None = None,
     stages: Sequence[Stage] | None = None,
-    carried: int = 0,
+    inherited_stages: int = 0,
     group: ProcessGroup | None = None,
     hooks: Sequence[Hook] = (),
 ) -> Pretraining:
-    """Builds everything a run needs; `model` is given for a warm start, else initialised from the recipe's seed.
+    """Build everything a run needs. `model`: for a warm start; default: initialised from the recipe's seed.
 
-    `stages`: those of a run that began already, else the recipe's method lays them. `carried`: how many of them another
-    run trained, which this one extends; the warm-up is that of the rest. `group`: the ranks that train, each of which
-    builds all of it; parameters are those of its first.
+    `stages`: those of an existing run; default: from the recipe's method. `inherited_stages`: number of stages trained
+    by the run that this one extends; the warm-up is computed from the others. `group`: the ranks. Each rank builds all
+    objects; parameters are those of the first.
 
-    Raises `TaskError`, `ConfigError` or `ShardError` before any work where the parts do not fit.
+    Raises `TaskError`, `ConfigError` or `ShardError` if recipe, tasks and shards do not match.
     """
     check_trackers(recipe.train.trackers)
     group = group or ProcessGroup()
@@ -98,14 +98,14 @@ def build(
         model = model or MultiTaskModel(recipe.encoder, vocabulary.size, head_specs(tasks), recipe.seed)
         heldout = HeldOut(streams, feed, tasks, recipe.train.heldout_instances, recipe.seed)
         initial = parameters_digest(model.encoder)
-    steps = max(sum(plan.stage.of(task.name) for plan in plans[carried:]) for task in tasks)
+    steps = max(sum(plan.stage.of(task.name) for plan in plans[inherited_stages:]) for task in tasks)
     data = TrainingData(streams, plans, heldout, steps)
     records = Records(Path(recipe.run), writes=group.is_first)
-    own = default_hooks(
+    builtin_hooks = default_hooks(
         recipe, shards, model, {task.name: task.options.loss_weight for task in tasks}, precision, group
     )
-    trainer = Trainer(recipe, model, data, records, [*own, *hooks], group)
-    described = {**recipe.model_dump(mode="json"), "tasks": task_options(tasks)}
+    trainer = Trainer(recipe, model, data, records, [*builtin_hooks, *hooks], group)
+    recipe_values = {**recipe.model_dump(mode="json"), "tasks": task_options(tasks)}
     cuda = device.type == "cuda"
     name = torch.cuda.get_device_name(device) if cuda else f"cpu ({quantity(torch.get_num_threads(), 'thread')})"
     record = RunRecord(
@@ -116,8 +116,8 @@ def build(
         finished=None,
         status="running",
         seed=recipe.seed,
-        recipe=described,
-        recipe_fingerprint=fingerprint(described),
+        recipe=recipe_values,
+        recipe_fingerprint=fingerprint(recipe_values),
         rules=rules(),
         versions=versions(),
         environment=environment(),
@@ -146,14 +146,14 @@ def default_hooks(
     precision: str,
     group: ProcessGroup,
 ) -> list[Hook]:
-    """Return what every run does beside its steps, on this rank, in the order in which it is opened."""
+    """Return the hooks that every run has on this rank, in the order in which they are opened."""
     settings = recipe.train
-    of_first = trackers(settings.trackers) if group.is_first else []
+    first_rank_hooks = trackers(settings.trackers) if group.is_first else []
     if settings.mirror and group.is_first:
-        of_first.append(Mirror(Path(recipe.run), settings.mirror))
+        first_rank_hooks.append(Mirror(Path(recipe.run), settings.mirror))
     return [
         ShardCheck(shards, group.local_rank, group.local_size),
-        *of_first,
+        *first_rank_hooks,
         NonFiniteSteps(model, recipe, weights, precision, group),
         Watchdog(settings.watchdog_seconds, group.rank, group.size),
         Signals(),
@@ -161,7 +161,7 @@ def default_hooks(
 
 
 def parameters_digest(module: torch.nn.Module) -> str:
-    """BLAKE2 of all parameters with their names: two encoders that share it are the same to the bit."""
+    """Return the BLAKE2 hash of all parameters and their names; it is equal only for bitwise equal encoders."""
     digest = hashlib.blake2b(digest_size=16)
     for name, parameter in sorted(module.named_parameters()):
         digest.update(name.encode())
@@ -177,9 +177,10 @@ def open_stream(
     seed: int,
     weights: Mapping[str, float | None] | None = None,
 ) -> tuple[DataStreams, dict[str, Feed], UsableTable]:
-    """The train streams, the corpora each task reads, the table of usable documents; raises `TaskError` like `feeds`.
+    """Return the training streams, the corpora each task reads, and the table of usable documents.
 
-    `weights`: by corpus, the share of a task's tokens that come from it, by default as many as it has.
+    `weights`: corpus → share of a task's tokens read from it; default: its number of tokens. Raises `TaskError` like
+    `feeds`.
     """
     feed, usable = build_feeds(shards, tasks, weights=weights, sequence_tokens=batch.sequence_tokens)
     caps = Caps.of(batch.pack_tokens, batch.sequence_tokens, tasks)
@@ -192,7 +193,10 @@ def build_plans(
     disjoint: frozenset[tuple[str, str]] = frozenset(),
     stages: Sequence[Stage] | None = None,
 ) -> list[StagePlan]:
-    """`stages`, or those of the recipe's method, as steps; `disjoint`: pairs of tasks without a common corpus."""
+    """Plan the steps of `stages`, by default those of the recipe's method.
+
+    `disjoint`: pairs (main task, token-level task) that share no corpus.
+    """
     order = recipe.stages.order or tuple(recipe.tasks)
     levels = {task.name: task.level for task in tasks}
     closed = frozenset(task.name for task in tasks if isinstance(task, SentenceTask) and not task.allows_attached_tasks)
@@ -205,19 +209,19 @@ def build_plans(
 
 
 def check_attached_tasks(tasks: Sequence[Task], disjoint: frozenset[tuple[str, str]]) -> frozenset[tuple[str, str]]:
-    """Return `disjoint`. Raises `TaskError` if no token-level task can be attached to labelled pairs that take some."""
-    attached = [task.name for task in tasks if task.level == "token"]
+    """Return `disjoint`. Raises `TaskError` if a task on labelled pairs allows attached tasks but none reads them."""
+    token_tasks = [task.name for task in tasks if task.level == "token"]
     for task in tasks:
         if (
             not isinstance(task, SentenceTask)
             or task.corpus_kind != "pairs"
             or not task.allows_attached_tasks
-            or not attached
+            or not token_tasks
         ):
             continue
-        if all((task.name, name) in disjoint for name in attached):
+        if all((task.name, other) in disjoint for other in token_tasks):
             raise TaskError(
-                f"task {task.name!r} allows attached tasks, but none of {', '.join(attached)} reads its labelled "
+                f"task {task.name!r} allows attached tasks, but none of {', '.join(token_tasks)} reads its labelled "
                 "pairs. Add its corpus (and the others) to their `corpora`, or remove "
                 f"tasks.{task.name}.allows_attached_tasks."
             )
@@ -225,34 +229,33 @@ def check_attached_tasks(tasks: Sequence[Task], disjoint: frozenset[tuple[str, s
 
 
 def head_specs(tasks: Sequence[Task]) -> list[HeadSpec]:
-    """The head each task's level and labels imply."""
+    """Return the head of each task, as its level and labels require."""
     return [HeadSpec(task.name, task.level, None if (labels := task.labels) is None else len(labels)) for task in tasks]
 
 
 def check_sequence_limits(shards: Shards, tasks: Sequence[Task], sequence_tokens: int, segment_types: int) -> None:
-    """Refuses sequences too short for the shards' longest sentence, which would have to be cut, and too few types.
+    """Check that the shards' longest sentence fits into a sequence and that there are enough segment types.
 
-    Raises `ShardError` where a sentence does not fit, `ConfigError` where a task arranges more segments than there are
-    segment types.
+    Raises `ShardError` if a sentence does not fit, `ConfigError` if a task uses more segments than there are types.
     """
     most = max([1, *(task.max_segments for task in tasks if isinstance(task, SentenceTask))])
-    room = sequence_tokens - 1 - most
+    limit = sequence_tokens - 1 - most
     longest = max((_longest_sentence(corpus) for corpus in shards.corpora.values()), default=0)
-    if longest > room:
+    if longest > limit:
         raise ShardError(
-            f"{shards.folder} holds sentences of up to {longest} tokens, but batch.sequence_tokens={sequence_tokens} "
-            f"leaves room for {room}. Prepare with shards.sentence_tokens={room} or below, or raise "
-            f"batch.sequence_tokens to {longest + sequence_tokens - room}."
+            f"{shards.folder} has sentences of up to {longest} tokens, but batch.sequence_tokens={sequence_tokens} "
+            f"allows {limit}. Prepare with shards.sentence_tokens={limit} or below, or raise batch.sequence_tokens to "
+            f"{longest + sequence_tokens - limit}."
         )
     if most > segment_types:
         raise ConfigError(
-            f"a task arranges up to {most} segments, but encoder.segment_types={segment_types}; raise it or lower the "
+            f"a task uses up to {most} segments, but encoder.segment_types={segment_types}; raise it or lower the "
             "task's max_segments."
         )
 
 
 def _longest_sentence(corpus: ShardedCorpus) -> int:
-    """Tokens of the longest sentence of a corpus; 0 for one of labelled pairs, whose tasks cut texts to the room."""
+    """Return the tokens of a corpus's longest sentence; 0 for labelled pairs, whose tasks truncate texts."""
     if corpus.labels:
         return 0
     return max((int(np.diff(shard.sentences).max(initial=0)) for shard in corpus.shards), default=0)

@@ -1,4 +1,4 @@
-"""Measure a trained model on held-out documents."""
+"""Evaluate a trained model on held-out documents."""
 
 from __future__ import annotations
 
@@ -28,17 +28,16 @@ from ernie2.training.step import choose_precision
 
 
 def evaluate(checkpoint: str | Path, data: str | Path | None = None) -> dict[str, dict[str, Any]]:
-    """Held-out figures, on the shards at `data`, of every task a checkpoint (run or Hugging Face folder) knows.
+    """Evaluate every task of a checkpoint (run or Hugging Face folder) on held-out documents.
 
-    A run brings shards of its own, which serve where `data` is None.
-
-    Raises `ShardError` where the shards hold sentences that are too long for the checkpoint's sequences.
+    `data`: a folder of shards; default: those of the run. Returns task → metrics and baselines. Raises `ShardError` if
+    a sentence of the shards is too long for the checkpoint's sequences.
     """
     checkpoint = Path(checkpoint)
     if data is None and not checkpoint.exists():
-        raise ConfigError(f"{checkpoint} does not exist; name a run or a Hugging Face folder that `ernie2` wrote.")
+        raise ConfigError(f"{checkpoint} does not exist; name a run or a Hugging Face folder written by ernie2.")
     if data is None and not is_run(checkpoint):
-        raise ConfigError(f"{checkpoint} is not a run, so it names no shards to evaluate on; give --data SHARDS.")
+        raise ConfigError(f"{checkpoint} is not a run, so its shards are unknown; add --data SHARDS.")
     shards = Shards(data) if data is not None else shards_of_run(checkpoint, read_run(checkpoint))
     with locked_shards(shards):
         return _evaluate(checkpoint, shards)
@@ -47,8 +46,8 @@ def evaluate(checkpoint: str | Path, data: str | Path | None = None) -> dict[str
 def _evaluate(checkpoint: Path, shards: Shards) -> dict[str, dict[str, Any]]:
     if is_run(checkpoint) and not same_sampling(read_run(checkpoint).rules):
         log_warning(
-            f"Note: {checkpoint} was trained under other sampling rules; held-out instances are those of this version, "
-            "so figures need not match its own records."
+            f"Note: {checkpoint} was trained with other sampling rules. Held-out instances are sampled with those of "
+            "this version, so scores can differ from its records."
         )
     check_now(shards)
     loaded = load_checkpoint(checkpoint, shards)
@@ -67,10 +66,10 @@ def _evaluate(checkpoint: Path, shards: Shards) -> dict[str, dict[str, Any]]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = choose_precision(train.precision, device)
     log_info(f"Device: {device}, {precision}")
-    source = "the run's recipe" if recipe else f"defaults, since {checkpoint} carries no recipe"
+    source = "the run's recipe" if recipe else f"defaults, because {checkpoint} has no recipe"
     log_info(
-        f"Held out: up to {quantity(instances, 'instance')} a task, of {_corpora(feed, weights)}; seed {seed}, "
-        f"sequences of up to {limit} tokens. These settings are {source}."
+        f"Held out: up to {quantity(instances, 'instance')} per task from {_corpora(feed, weights)}; seed {seed}, "
+        f"sequences of up to {limit} tokens. Settings: {source}."
     )
     figures = heldout.evaluate(loaded.model.to(device), device, precision, trained=loaded.trained)
     warn_no_heldout(heldout.missing)
@@ -78,7 +77,7 @@ def _evaluate(checkpoint: Path, shards: Shards) -> dict[str, dict[str, Any]]:
 
 
 def _corpora(feeds: Mapping[str, Feed], weights: Mapping[str, float | None]) -> str:
-    """The corpora that any task reads, each with its weight: "wiki (weight 2), web (weight 9,100: its tokens)"."""
+    """List the corpora that tasks read, with weights: "wiki (weight 2), web (weight 9,100: its tokens)"."""
     read = {corpus.name: corpus_weight(corpus, weights) for feed in feeds.values() for corpus in feed.corpora}
     return ", ".join(
         f"{name} (weight {weight:,.10g}{': its tokens' if tokens else ''})" for name, (weight, tokens) in read.items()

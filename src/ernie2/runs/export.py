@@ -1,6 +1,6 @@
-"""A trained run as a Hugging Face folder: weights, configuration, tokeniser and a model card drawn from the records.
+"""Export a trained run as a Hugging Face folder: weights, configuration, tokeniser and a model card.
 
-An encoder for which `transformers` has no class becomes a folder of ours instead, in the same place.
+An encoder without a class in `transformers` is saved in the format of ernie2 instead, in the same folder.
 """
 
 from __future__ import annotations
@@ -38,22 +38,21 @@ def export_hf(
     heldout: Mapping[str, Mapping[str, Any]],
     seen: Mapping[str, int],
 ) -> Path:
-    """Write `folder`, which `transformers` loads as ErnieModel or ErnieForMaskedLM, atomically, and return it.
+    """Write `folder` atomically and return it; `transformers` loads it as ErnieModel or ErnieForMaskedLM.
 
-    `heldout`: the last held-out figures per task, `seen`: the instances trained under each task id;
-    the last goes into config.json as `ernie2_task_instances`, beside `ernie2_task_ids`. The options of the tasks, with
-    the labels of those that have them from their data, go there as `ernie2_task_options`. Of a recurrent encoder,
-    ernie2.json holds all this.
+    `heldout`: the last held-out figures per task. `seen`: instances trained under each task id. config.json stores
+    `ernie2_task_ids`, `ernie2_task_instances` (from `seen`) and `ernie2_task_options` (with labels from the data).
+    Encoders that `transformers` does not support have an ernie2.json instead.
     """
-    carried, hf = ernie2_config_keys(record, seen), not unsupported_by_hf(model.settings)
-    save_model(folder, model, carried, tokenizer.pad_id, tokenizer, model_card(record, heldout), hf=hf, replace=True)
+    metadata, hf = ernie2_config_keys(record, seen), not unsupported_by_hf(model.settings)
+    save_model(folder, model, metadata, tokenizer.pad_id, tokenizer, model_card(record, heldout), hf=hf, replace=True)
     return folder
 
 
 def save_model(
     folder: Path,
     model: MultiTaskModel,
-    carried: Mapping[str, Any],
+    metadata: Mapping[str, Any],
     pad_id: int,
     tokenizer: SubwordTokenizer | None,
     card: str,
@@ -62,20 +61,20 @@ def save_model(
     without: Sequence[str] = (),
     replace: bool = False,
 ) -> None:
-    """Write a model with tokeniser, card and checksums into `folder`, atomically: for Hugging Face, or by our names.
+    """Write a model with tokeniser, card and checksums to `folder` atomically, in the format of Hugging Face or ernie2.
 
-    `carried`: our keys of the configuration. `without`: names of tensors that are left out.
+    `metadata`: keys of ernie2 in the configuration. `without`: names of tensors to omit.
     """
     specs = list(model.specs.values())
     with staged_folder(folder, replace=replace) as staging:
         if hf:
-            ids = carried.get("ernie2_task_ids") or {}
-            config = {**hf_config(model.settings, model.vocab_size, ids, specs, pad_id), **carried}
-            ours = bool(ids)  # else nothing in the checkpoint is
+            ids = metadata.get("ernie2_task_ids") or {}
+            config = {**hf_config(model.settings, model.vocab_size, ids, specs, pad_id), **metadata}
+            ours = bool(ids)  # False for a converted checkpoint that ernie2 did not train
             config = {key: value for key, value in config.items() if ours or not key.startswith("ernie2_")}
             save_hf(staging, model, config, without=without)
         else:
-            described = ModelDescription(model.settings, model.vocab_size, tuple(specs), carried, pad_id)
+            described = ModelDescription(model.settings, model.vocab_size, tuple(specs), metadata, pad_id)
             save_native(staging, described, model_tensors(model, without=without))
         if tokenizer is not None:
             tokenizer.save(staging, model.settings.position_rows)
@@ -84,14 +83,14 @@ def save_model(
 
 
 def model_card(record: RunRecord, heldout: Mapping[str, Mapping[str, Any]]) -> str:
-    """The model card as Markdown: corpora with licences, tasks with their ids, held-out figures beside baselines."""
+    """Return the model card in Markdown: corpora with licences, tasks with ids, held-out figures and baselines."""
     corpora = record.data.corpora
     transformer = not unsupported_by_hf(EncoderSettings.model_validate(record.recipe["encoder"]))
-    described = markdown_table(
+    corpora_table = markdown_table(
         ("corpus", "language", "licence", "documents", "tokens"),
         [(name, c.language, c.licence, f"{c.documents:,}", f"{c.tokens:,}") for name, c in corpora.items()],
     )
-    measured = markdown_table(
+    tasks_table = markdown_table(
         ("task", "task id", "level", "accuracy (95 %)", "majority", "best constant", "feature baseline", "verdict"),
         [_task_row(task, heldout.get(task.name)) for task in record.tasks],
     )
@@ -100,26 +99,26 @@ def model_card(record: RunRecord, heldout: Mapping[str, Mapping[str, Any]]) -> s
         [corpus.language for corpus in corpora.values()],
         transformer=transformer,
         record=record,
-        corpora="\n".join(described),
-        tasks="\n".join(measured),
-        least_instances=MIN_INSTANCES,
+        corpora="\n".join(corpora_table),
+        tasks="\n".join(tasks_table),
+        min_instances=MIN_INSTANCES,
     )
 
 
 def converted_card(name: str, layout: str, *, transformer: bool) -> str:
-    """The model card, as Markdown, of a converted checkpoint that has none of its own; `layout`: what was read."""
+    """Return a model card in Markdown for a converted checkpoint without one; `layout`: format of the source."""
     return _card(name, [], transformer=transformer, record=None, layout=layout, version=__version__)
 
 
 def _card(name: str, languages: Sequence[str], *, transformer: bool, **values: Any) -> str:
-    """Fill the template; of the languages, the Hub is told those that are codes, such as en or zh-hant."""
+    """Fill the template. Only languages that are codes, such as en or zh-hant, go into the Hub's metadata."""
     codes = sorted({language for language in languages if _LANGUAGE.fullmatch(language)})
-    matter: dict[str, Any] = {"library_name": "transformers"} if transformer else {}
-    matter["tags"] = ["ernie", "ernie2", "continual-pre-training"]
+    hub: dict[str, Any] = {"library_name": "transformers"} if transformer else {}
+    hub["tags"] = ["ernie", "ernie2", "continual-pre-training"]
     if codes:
-        matter["language"] = codes
+        hub["language"] = codes
     if transformer:
-        matter["pipeline_tag"] = "fill-mask"
+        hub["pipeline_tag"] = "fill-mask"
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ernie2", "runs"),
         trim_blocks=True,
@@ -127,7 +126,7 @@ def _card(name: str, languages: Sequence[str], *, transformer: bool, **values: A
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["markdown"] = escape_markdown
-    front_matter = yaml.safe_dump(matter, sort_keys=False).rstrip()
+    front_matter = yaml.safe_dump(hub, sort_keys=False).rstrip()
     return environment.get_template(_TEMPLATE).render(
         name=name, front_matter=front_matter, transformer=transformer, **values
     )

@@ -1,4 +1,4 @@
-"""The folder of a run: who holds it, what is in it, what is held while it is trained and written at the end."""
+"""The run folder: locking, checks for an existing run, and the files written when training ends."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from ernie2.training.trainer import Trainer
 
 @contextmanager
 def locked_run_dir(run: Path, group: ProcessGroup) -> Iterator[None]:
-    """Make the run folder and lock it; the first rank does so for all.
+    """Create the run folder and lock it, on the first rank only.
 
-    Raises `FolderInUse` where another process holds it, `StorageError` where there can be none.
+    Raises `FolderInUse` if another process has locked it, `StorageError` if it cannot be created.
     """
     with ExitStack() as held:
         with group.shared_errors():
@@ -40,44 +40,49 @@ def locked_run_dir(run: Path, group: ProcessGroup) -> Iterator[None]:
 
 
 def should_resume(run: Path, group: ProcessGroup) -> bool:
-    """`is_restart` before the lock of `run` is held; raises `FolderInUse` where another process holds it."""
-    if not group.restarts and (owner := lock_owner(run)) is not None:  # else an ended attempt may not be gone yet
+    """Return `is_restart` for a folder that is not locked yet; raise `FolderInUse` if another process has locked it."""
+    if (
+        not group.restarts and (owner := lock_owner(run)) is not None
+    ):  # after a restart the old processes may still be ending
         raise FolderInUse(f"{run} {lock_advice(owner)}")
     return is_restart(run, group)
 
 
 def lock_advice(owner: str) -> str:
-    """Return what a folder is that `owner` has locked, and what can be done, as the end of a sentence."""
-    return f"is in use by {owner}. Wait for it or stop it; run=FOLDER starts another run."
+    """Return the rest of a message that starts with a folder locked by `owner`, with advice."""
+    return f"is in use by {owner}. Wait for it or stop it, or start another run with run=FOLDER."
 
 
 def is_restart(run: Path, group: ProcessGroup) -> bool:
-    """Whether this job of torchrun began `run` and now starts anew; raises `CheckpointError` where another did."""
+    """Return whether torchrun has restarted the job that created `run`. Raises `CheckpointError` for any other run."""
     if not begun(run):
         return False
     if group.restarts or (group.job is not None and read_run(run).job == group.job):
         return True
-    raise CheckpointError(f"{run} holds a {existing_run_advice(run)}")
+    raise CheckpointError(f"{run} contains {existing_run_advice(run)}")
 
 
 def existing_run_advice(run: Path) -> str:
-    """What kind of run a folder holds and what can be done with it, as the end of a sentence."""
+    """Return the rest of a message that starts with the folder of an existing run, with advice."""
     if read_run(run).status == "done":
-        return f"finished run: `ernie2 extend {run} --task TASK --data SHARDS` adds a task; run=FOLDER starts another."
-    return f"run that is not finished: `ernie2 resume {run}` goes on with it; run=FOLDER starts another."
+        return (
+            f"a finished run. Add a task to it with `ernie2 extend {run} --task TASK --data SHARDS`, or start another "
+            "run with run=FOLDER."
+        )
+    return f"an unfinished run. Continue it with `ernie2 resume {run}`, or start another run with run=FOLDER."
 
 
 @contextmanager
 def run_lifecycle(run: Path, shards: Shards, trainer: Trainer, record: RunRecord) -> Iterator[None]:
-    """Hold the shards of a run while it is trained inside; then the first rank writes its model, report and record.
+    """Lock the shards while the run is trained in this context; then write model, report and record on the first rank.
 
-    Where anything is raised, run.json says "stopped". Raises `ShardError` where the shards were replaced since they
+    On any exception, run.json gets the status "stopped". Raises `ShardError` if the shards were replaced after they
     were opened.
     """
     group = trainer.group
     with ExitStack() as held:
         with group.shared_errors():
-            if group.local_rank == 0:  # for all ranks of its machine
+            if group.local_rank == 0:  # once per machine
                 held.enter_context(locked_shards(shards))
         _log_settings(trainer, record)
         try:
@@ -91,9 +96,9 @@ def run_lifecycle(run: Path, shards: Shards, trainer: Trainer, record: RunRecord
             folder = group.run_on_first(export)
             done = record.updated(status="done", finished=datetime.now(UTC).isoformat(timespec="seconds"))
             page = group.run_on_first(lambda: write_report(run, record=done))
-            trainer.records.describe(done)  # last, so that a finished run has its results
+            trainer.records.describe(done)  # last, so that a run marked "done" has its results
         except BaseException:
-            with suppress(StorageError):  # on a full disk the first error is the one to tell
+            with suppress(StorageError):  # on a full disk, report the first error
                 trainer.records.describe(record.updated(status="stopped"))
             raise
     loads = "" if unsupported_by_hf(model.settings) else " (transformers loads it as ErnieModel or ErnieForMaskedLM)"
@@ -109,13 +114,13 @@ def _log_settings(trainer: Trainer, record: RunRecord) -> None:
 
 
 def warn_about_settings(settings: TrainSettings, encoder: EncoderSettings, group: ProcessGroup) -> None:
-    """Say which settings do nothing, or less than they say, on this machine, and which Hugging Face cannot load."""
+    """Warn about settings with little or no effect on this machine, and about those Hugging Face does not support."""
     if settings.precision == "fp16" and group.device.type == "cpu":
-        auto = "auto takes bf16 where the CPU computes in it"
-        log_warning(f"Note: train.precision=fp16 makes a CPU slower, not faster; {auto}.")
+        auto = "auto uses bf16 if the CPU supports it"
+        log_warning(f"Note: train.precision=fp16 is slower on a CPU; {auto}.")
     if settings.parallel != "auto" and group.size == 1:
         log_warning(f"Note: train.parallel={settings.parallel} has no effect on one rank; torchrun starts more.")
     if lacking := unsupported_by_hf(encoder):
         log_warning(
-            f"Note: Hugging Face's ErnieModel has no {', '.join(lacking)}: only ernie2 will read this run's model."
+            f"Note: Hugging Face's ErnieModel does not support {', '.join(lacking)}: only ernie2 can load this model."
         )

@@ -21,24 +21,24 @@ def inspect(
     containing: str | None = None,
     overrides: Sequence[str] = (),
 ) -> str:
-    """What is in the shards of a recipe, or in a folder of shards: figures per corpus, labels and examples per task.
+    """Describe the shards of a recipe, or a folder of shards: figures per corpus, labels and examples per task.
 
-    A recipe gives the tasks, their options and the length of sequences; a folder is looked at through every known task
-    with its defaults. `containing`: examples must contain this class or a span of this kind.
+    Tasks, their options and the sequence length come from the recipe; for a folder, every known task is shown with
+    default options. `containing`: show only examples with this class or a span of this kind.
     """
     if not isinstance(source, Mapping) and Path(source).is_dir():
         if overrides:
-            raise ConfigError(f"{source} is a folder of shards; only a recipe takes values such as {overrides[0]}.")
+            raise ConfigError(f"{source} is a folder of shards; overrides such as {overrides[0]} need a recipe.")
         return render(inspect_shards(Path(source), task, examples, containing=containing))
     recipe = load_recipe(source, overrides)
     folder = Path(recipe.shards.folder)
     if not (folder / "shards.json").exists():
-        raise ShardError(f"{folder} holds no shards of this recipe yet; run `ernie2 prepare` with it first.")
+        raise ShardError(f"{folder} contains no shards; run `ernie2 prepare` with this recipe first.")
     check_shards_match(Shards(folder), recipe)
     options = {name: given or {} for name, given in recipe.tasks.items()}
     weights = {name: corpus.weight for name, corpus in recipe.corpora.items()}
     tokens = recipe.batch.sequence_tokens
-    found = inspect_shards(folder, task, examples, 0, options, tokens, containing=containing, weights=weights)
+    figures = inspect_shards(folder, task, examples, 0, options, tokens, containing=containing, weights=weights)
     if task is not None and task not in options:
-        log_warning(f"Note: {task} is not in the recipe, so it is shown with its default options.")
-    return render(found)
+        log_warning(f"Note: {task} is not in the recipe; it is shown with default options.")
+    return render(figures)

@@ -1,4 +1,4 @@
-"""A checkpoint of any kind we read → a model with its tasks, to be measured or trained further."""
+"""Load a checkpoint of any supported format as a model with its tasks, for evaluation or a warm start."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ from ernie2.training.state import Position
 
 @dataclass(frozen=True)
 class LoadedCheckpoint:
-    """A model, the tasks its heads belong to and their ids; `recipe` where it comes from a run."""
+    """A model, the tasks of its heads and their task ids; `recipe` is None if it is not a run."""
 
     model: MultiTaskModel
     tasks: Sequence[Task]
     ids: dict[str, int]
     recipe: Recipe | None
     checkpoint: Path
-    """The folder the parameters were read from: of a run, one of its checkpoints."""
+    """The folder of the parameters; for a run, one of its checkpoints."""
     trained: frozenset[str]
-    """The tasks whose training had begun."""
+    """Tasks that at least one step has trained."""
 
 
 def load_checkpoint(source: Path, shards: Shards) -> LoadedCheckpoint:
-    """The model at `source` with every task it has a head for, to be used on `shards`.
+    """Load the model at `source` with all tasks it has heads for, for use on `shards`.
 
-    Raises `CheckpointError` where `source` is not a checkpoint, `ShardError` where the shards speak another tokeniser.
+    Raises `CheckpointError` if `source` is not a checkpoint, `ShardError` if the shards have another tokeniser.
     """
     tokenizer = load_shards_tokenizer(shards)
     vocabulary = vocabulary_of(tokenizer)
@@ -69,8 +69,8 @@ def load_checkpoint(source: Path, shards: Shards) -> LoadedCheckpoint:
     stored = loaded.stored
     if not stored.specs or not stored.task_ids:
         raise CheckpointError(
-            f"{source} ({stored.layout}) has no pre-training heads of ernie2, so there is nothing to evaluate. Train "
-            "some from it: `ernie2 pretrain RECIPE --init-from CHECKPOINT`."
+            f"{source} ({stored.layout}) has no pre-training heads of ernie2, so it cannot be evaluated. Train heads "
+            "with `ernie2 pretrain RECIPE --init-from CHECKPOINT`."
         )
     _check_same_vocabulary(source, stored, tokenizer, shards, ())
     options = stored.metadata.get("ernie2_task_options", {})
@@ -78,23 +78,22 @@ def load_checkpoint(source: Path, shards: Shards) -> LoadedCheckpoint:
     for spec, expected in zip(loaded.model.specs.values(), head_specs(tasks), strict=True):
         if spec != expected:
             raise CheckpointError(
-                f"{source}: its head {spec} is not the one task {spec.name!r} has with the options in config.json "
-                f"({expected})."
+                f"{source}: head {spec} does not match task {spec.name!r} with the options in config.json ({expected})."
             )
     trained = frozenset(loaded.model.specs) - set(stored.metadata.get(UNTRAINED, ()))
     return LoadedCheckpoint(loaded.model, tasks, dict(stored.task_ids), None, source, trained)
 
 
 def check_warm_start(source: str | Path | None, recipe: Recipe, grow: Sequence[str] = ()) -> None:
-    """Raise like `warm_start` where the encoder of `source`, if any, cannot start a run of `recipe`; needs no shards.
+    """Raise like `warm_start` if the encoder of `source`, if any, cannot initialise a run of `recipe`; needs no shards.
 
-    A wrong checkpoint is thus refused before corpora are prepared. Its heads are not looked at, and of its vocabulary
-    only the size, where `tokenizer.file` tells what size the run needs.
+    This rejects a wrong checkpoint before corpora are prepared. It ignores heads, and compares only the size of the
+    vocabulary, if the recipe sets `tokenizer.file`.
     """
     check_list(grow, "grow")
     if source is None:
         if grow:
-            raise ConfigError("--grow adds rows to a checkpoint's tables, so it needs one: give it by --init-from.")
+            raise ConfigError("--grow adds rows to the tables of a checkpoint: name one with --init-from.")
         return
     tokenizer = recipe.tokenizer
     rows = None if tokenizer.file is None else load_tokenizer(tokenizer.file, tokenizer.lowercase).vocab_size
@@ -110,13 +109,13 @@ def warm_start(
     labels: Mapping[str, Sequence[str]] | None = None,
     grow: Collection[str] = (),
 ) -> LoadedModel:
-    """A new model of `settings` with the parameters of `source`: a new run, not the old one resumed.
+    """Return a new model with `settings` and the parameters of `source`, for a new run (a warm start).
 
-    Every tensor used, left out or newly initialised is named. Rows of the task table follow their tasks by name,
-    whatever the order of either recipe; the row of a task `source` does not know copies row 0. `labels`: classes by
-    task, of tasks whose classes are those of their data; the rows of such a head follow the names of the classes.
-    `grow`: tables that may get rows the checkpoint does not have (`model.formats.loading.GROWABLE`); the vocabulary is
-    that of the shards, and rows beyond it are left out. Raises like `load_checkpoint`.
+    The report lists every tensor used, left out or newly initialised. Rows of the task table are matched by task name,
+    whatever the order in either recipe; the row of a task that `source` lacks copies row 0. `labels`: task → classes,
+    for tasks with classes from the data; rows of these heads are matched by class name. `grow`: tables that may get new
+    rows (`model.formats.loading.GROWABLE`). The vocabulary is that of the shards; rows beyond it are left out. Raises
+    like `load_checkpoint`.
     """
     ids = task_ids([spec.name for spec in specs], settings.task_ids)
     tokenizer = load_shards_tokenizer(shards)
@@ -124,9 +123,9 @@ def warm_start(
     _check_same_vocabulary(source, stored, tokenizer, shards, grow)
     options = stored.metadata.get("ernie2_task_options") or {}
     others = changed_labels({name: (given or {}).get("labels") for name, given in options.items()}, labels or {})
-    # a head with other classes is read with its own, then moved by the names of its classes
-    asked = [replace(spec, classes=len(others[spec.name][0])) if spec.name in others else spec for spec in specs]
-    loaded = load_model(stored, asked, seed, settings, tokenizer.vocab_size, grow)
+    # a head with other classes is loaded as it is, then its rows are copied by class name
+    requested = [replace(spec, classes=len(others[spec.name][0])) if spec.name in others else spec for spec in specs]
+    loaded = load_model(stored, requested, seed, settings, tokenizer.vocab_size, grow)
     if others:
         model = MultiTaskModel(settings, loaded.model.vocab_size, specs, seed)
         left_out, new = copy_by_label(loaded.model.state_dict(), model, others)
@@ -138,10 +137,10 @@ def warm_start(
 
 
 def _build_tasks(options: Mapping[str, Mapping[str, Any] | None], vocabulary: Vocabulary, shards: Shards) -> list[Task]:
-    """The tasks of a checkpoint, to be measured on `shards`, which need not be those it was trained on.
+    """Build the tasks of a checkpoint for evaluation on `shards`, which can differ from those of training.
 
-    A task that was trained on named corpora of which these shards have none reads those it can instead, and says so;
-    of labelled pairs, those that have no label it does not know.
+    If the shards have none of the corpora that a task names, the task reads the ones it can use, with a warning; of
+    labelled pairs, those without unknown labels.
     """
     here = {}
     for name, given in options.items():
@@ -153,13 +152,13 @@ def _build_tasks(options: Mapping[str, Mapping[str, Any] | None], vocabulary: Vo
         here[name]["corpora"] = fitting or None
         log_warning(
             f"{name} was trained on {', '.join(named)}, which {shards.folder} does not have; reading "
-            f"{', '.join(fitting) or 'what it can use'} instead"
+            f"{', '.join(fitting) or 'all corpora it can use'} instead"
         )
     return build_tasks(here, vocabulary, shards.corpora)
 
 
 def _reorder_task_rows(model: MultiTaskModel, theirs: Mapping[str, int], ours: Mapping[str, int]) -> None:
-    """Moves rows of a task table filled in the order `theirs` to where `ours` wants them."""
+    """Move rows of the task table from the order of ids `theirs` to that of `ours`."""
     if TASK_TABLE not in (state := model.state_dict()):
         return
     table, before = state[TASK_TABLE], state[TASK_TABLE].clone()
@@ -171,17 +170,18 @@ def _reorder_task_rows(model: MultiTaskModel, theirs: Mapping[str, int], ours: M
 def _check_same_tokenizer(source: Path, theirs: str, shards: Shards, file: Path) -> None:
     if theirs != shards.tokenizer_fingerprint:
         raise ShardError(
-            f"{shards.folder} was made with another tokeniser ({shards.tokenizer_fingerprint[:12]}) than {source} "
-            f"({theirs[:12]}): its ids mean other tokens. Prepare shards with tokenizer.file={file}."
+            f"{shards.folder} was prepared with another tokeniser ({shards.tokenizer_fingerprint[:12]}) than {source} "
+            f"({theirs[:12]}), so its ids mean other tokens. Prepare shards with tokenizer.file={file}."
         )
 
 
 def _check_same_vocabulary(
     source: Path, stored: StoredModel, tokenizer: SubwordTokenizer, shards: Shards, grow: Collection[str]
 ) -> None:
-    """Raises `ShardError` where ids of the shards mean other tokens than ids of the checkpoint.
+    """Raise `ShardError` if ids of the shards mean other tokens than ids of the checkpoint.
 
-    Ours must have the very same tokeniser; of others the tokens are compared, where a vocabulary lies beside them.
+    Checkpoints of ernie2 must have the same tokeniser; for others, the tokens are compared if there is a vocabulary
+    file.
     """
     growing = "vocabulary" in grow
     file = find_tokenizer_file(source)
@@ -196,29 +196,29 @@ def _check_same_vocabulary(
         other = next((i for i in range(shared) if theirs.tokens[i] != tokenizer.tokens[i]), None)
         if other is not None:
             raise ShardError(
-                f"{shards.folder} was made with another vocabulary than that of {source}: id {other} is "
+                f"{shards.folder} was prepared with another vocabulary than {source}: id {other} is "
                 f"{tokenizer.tokens[other]!r} here and {theirs.tokens[other]!r} there. Prepare shards with "
                 f"tokenizer.file={file}."
             )
     rows = stored.vocab_size if file is None else min(theirs.vocab_size, stored.vocab_size)
     if rows < tokenizer.vocab_size and not growing:
         raise ShardError(
-            f"{source} has {rows} tokens, the tokeniser of {shards.folder} {tokenizer.vocab_size}. Prepare shards "
-            "with the checkpoint's own vocabulary (tokenizer.file), or let new rows be added: --grow vocabulary."
+            f"{source} has {rows} tokens, but the tokeniser of {shards.folder} has {tokenizer.vocab_size}. Prepare "
+            "shards with the checkpoint's vocabulary (tokenizer.file), or add new rows with --grow vocabulary."
         )
 
 
 def _warn_tokenizer_differences(file: Path, theirs: SubwordTokenizer, shards: Shards, ours: SubwordTokenizer) -> None:
-    """Prints what was guessed about the checkpoint's tokeniser, and where the shards' one reads text by other rules."""
+    """Log guesses about the checkpoint's tokeniser, and warn if the shards' tokeniser normalises text differently."""
     for note in theirs.notes:
         log_warning(note)
     if theirs.normalizer != ours.normalizer:
         log_warning(
             f"warning: {shards.folder} was tokenised with {_rules(ours)}, the checkpoint's tokeniser with "
-            f"{_rules(theirs)} ({file}). Prepare shards with tokenizer.file={file} unless that is meant."
+            f"{_rules(theirs)} ({file}). Prepare shards with tokenizer.file={file} unless this is intended."
         )
 
 
 def _rules(tokenizer: SubwordTokenizer) -> str:
-    stated = [f"{key}={json.dumps(value)}" for key, value in tokenizer.normalizer.items()]
-    return " ".join(stated) or "rules other than BERT's"
+    rules = [f"{key}={json.dumps(value)}" for key, value in tokenizer.normalizer.items()]
+    return " ".join(rules) or "rules other than BERT's"

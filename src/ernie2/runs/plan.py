@@ -1,4 +1,4 @@
-"""Before a run: what a recipe would do, what it needs, how long it would take. Nothing is trained or kept."""
+"""Dry run: the schedule, epochs, memory and time of a recipe. Nothing is trained or saved."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from ernie2.training.optimizers import state_numbers
 from ernie2.training.step import choose_precision
 
 MEASURING_SECONDS = 20.0
-"""About how long steps are measured; twice as long at most, but for steps that take longer themselves."""
+"""Approximate seconds of measuring steps; at most twice as long, unless a single step takes longer."""
 
 
 def plan(
@@ -50,14 +50,14 @@ def plan(
     grow: Sequence[str] = (),
     hooks: Sequence[HookSource] = (),
 ) -> dict[str, Any]:
-    """Prints what `pretrain` would do with the same arguments, and returns the figures as plain values.
+    """Log what `pretrain` would do with the same arguments, and return the figures.
 
-    Without shards: schedule, steps, tokens, parameters, an estimate of memory. With shards also how often each task
-    walks each corpus, and, from steps of the real model measured for about `seconds` (20), memory and time. Makes no
-    shards and writes nothing into the run folder.
+    Without shards: schedule, steps, tokens, parameters, and an estimate of memory. With shards also the epochs of each
+    task over each corpus, and memory and time, from steps of the real model measured for about `seconds` (20). Prepares
+    no shards and writes nothing to the run folder.
 
-    Raises `DataError` naming everything absent where there are neither shards nor the data for them, `ConfigError`
-    where a corpus would be walked more than `stages.max_epochs` times, and whatever `pretrain` would refuse.
+    Raises `DataError` listing all missing files if there are neither shards nor the data for them, `ConfigError` if a
+    corpus would be read more than `stages.max_epochs` times, and the errors of `pretrain`.
     """
     checked = load_recipe(recipe, overrides)
     create_hooks(hooks)
@@ -67,36 +67,34 @@ def plan(
     if (owner := lock_owner(run)) is not None:
         log_warning(f"Note: {run} {lock_advice(owner)}")
     elif begun(run):
-        log_warning(f"Note: {run} holds a {existing_run_advice(run)}")
+        log_warning(f"Note: {run} contains {existing_run_advice(run)}")
     warn_about_settings(checked.train, checked.encoder, ProcessGroup())
     shards = _shards(checked)
     if shards is None:
         return _plan_without_shards(checked)
     began = time.monotonic()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    made = build(checked, shards, build_initial_model(init_from, checked, shards, grow))
-    trainer, precision = made.trainer, made.record.precision
-    warn_about_corpora(made.usable, trainer.streams.feeds)
+    setup = build(checked, shards, build_initial_model(init_from, checked, shards, grow))
+    trainer, precision = setup.trainer, setup.record.precision
+    warn_about_corpora(setup.usable, trainer.streams.feeds)
     setting_up = time.monotonic() - began
     figures = _schedule(checked, trainer.plans)
     epochs = expected_epochs(trainer.streams, trainer.plans)
-    log_result(
-        f"\nEpochs: how often each task walks each corpus (at most stages.max_epochs={checked.stages.max_epochs:g})"
-    )
+    log_result(f"\nEpochs of each task over each corpus (at most stages.max_epochs={checked.stages.max_epochs:g})")
     for task, counts in epochs.items():
         log_result(f"  {task:<26} " + ", ".join(f"{corpus} {format_epochs(count)}" for corpus, count in counts.items()))
     check_epochs(epochs, checked.stages.max_epochs)
-    parameters = made.record.parameters
+    parameters = setup.record.parameters
     memory = _memory(checked, parameters, precision)
     limit = MEASURING_SECONDS if seconds is None else seconds
     with progress("Measuring steps", None, "steps") as bar:
         measured = measure(trainer, seconds=limit, near=run, advance=lambda: bar.advance())
     cost = forecast(trainer, measured)
     peak = peak_bytes(device)
-    where = "of the GPU" if device.type == "cuda" else "of this process, Python and its libraries included"
+    where = "of the GPU" if device.type == "cuda" else "of this process, including Python and its libraries"
     log_result(f"  measured peak {where}: {_size(peak)}" if peak else "  the peak could not be measured")
     total = setting_up + cost.steps + cost.evaluations + cost.checkpoints
-    _log_time(cost, setting_up, total, count_evaluations_and_checkpoints(trainer), made.record.device, precision)
+    _log_time(cost, setting_up, total, count_evaluations_and_checkpoints(trainer), setup.record.device, precision)
     return {
         **figures,
         "epochs": epochs,
@@ -111,23 +109,23 @@ def plan(
 
 
 def _shards(recipe: Recipe) -> Shards | None:
-    """The recipe's shards, or None where there are none yet; raises `ShardError` where they hold other corpora."""
+    """Return the recipe's shards, or None if there are none yet. Raises `ShardError` if they have other corpora."""
     folder = Path(recipe.shards.folder)
     if not (folder / "shards.json").exists():
         return None
     shards = Shards(folder)
     if set(shards.corpora) != set(recipe.corpora):
         raise ShardError(
-            f"{folder} holds corpora {sorted(shards.corpora)}, the recipe names {sorted(recipe.corpora)}. "
-            "`ernie2 prepare` makes them anew."
+            f"{folder} contains corpora {sorted(shards.corpora)}, but the recipe names {sorted(recipe.corpora)}. "
+            "Prepare the shards again with `ernie2 prepare`."
         )
     for line in missing_data(recipe):
-        log_warning(f"Note: {line} The shards in {folder} serve without it.")
+        log_warning(f"Note: {line} The shards in {folder} are used without it.")
     return shards
 
 
 def _plan_without_shards(recipe: Recipe) -> dict[str, Any]:
-    """What the recipe alone tells; at the end, what is absent or that `ernie2 prepare` comes first."""
+    """Plan from the recipe only; raises `DataError` at the end if data are missing."""
     tasks = [build_task(name, options, special_tokens_vocabulary()) for name, options in recipe.tasks.items()]
     figures = _schedule(recipe, build_plans(recipe, tasks, _disjoint_tasks(recipe, tasks)))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -136,7 +134,7 @@ def _plan_without_shards(recipe: Recipe) -> dict[str, Any]:
         vocabulary = load_tokenizer(file, recipe.tokenizer.lowercase).vocab_size
     parameters = None
     if vocabulary is not None:
-        # heads whose classes only the data name are counted with two, on a model without values
+        # on the meta device; a head with classes from the data is counted with two
         specs = [
             replace(spec, classes=None if spec.classes is None else max(2, spec.classes)) for spec in head_specs(tasks)
         ]
@@ -147,14 +145,14 @@ def _plan_without_shards(recipe: Recipe) -> dict[str, Any]:
         figures["memory_estimate"] = memory.total
     require_data(recipe)
     log_result(
-        f"\nThe data are there, shards are not yet: `ernie2 prepare` makes them in {recipe.shards.folder}. With them"
+        f"\nThere are no shards yet. Prepare them in {recipe.shards.folder} with `ernie2 prepare`; then --dry-run also"
     )
-    log_result("--dry-run also tells epochs per task and corpus, and measures memory and time.")
+    log_result("reports epochs per task and corpus, and measures memory and time.")
     return {**figures, "parameters": parameters}
 
 
 def _disjoint_tasks(recipe: Recipe, tasks: Sequence[Task]) -> frozenset[tuple[str, str]]:
-    """Return the pairs of tasks without a common corpus, by the recipe."""
+    """Return the pairs of tasks that share no corpus according to the recipe."""
     kinds = {name: "documents" if corpus.pairs is None else "pairs" for name, corpus in recipe.corpora.items()}
     reads = {
         task.name: set(task.options.corpora or (name for name, kind in kinds.items() if kind == task.corpus_kind))
@@ -174,11 +172,11 @@ def _schedule(recipe: Recipe, plans: Sequence[StagePlan]) -> dict[str, Any]:
         )
         rows = {}
         for task, iterations in done.items():
-            own = led.get(task, 0)
-            rows[task] = {"iterations": iterations, "own": own, "ridden": iterations - own}
-            ridden = f", {iterations - own:,} riding on steps of others" if iterations > own else ""
+            main = led.get(task, 0)
+            rows[task] = {"iterations": iterations, "main": main, "attached": iterations - main}
+            attached = f", attached in {iterations - main:,}" if iterations > main else ""
             log_result(
-                f"  {task:<26} {quantity(iterations, 'iteration'):>19}: {quantity(own, 'step')} of its own{ridden}"
+                f"  {task:<26} {quantity(iterations, 'iteration'):>19}: main task of {quantity(main, 'step')}{attached}"
             )
         stages.append({"steps": len(plan), "tasks": rows})
     steps = sum(map(len, plans))
@@ -186,8 +184,8 @@ def _schedule(recipe: Recipe, plans: Sequence[StagePlan]) -> dict[str, Any]:
     batch = recipe.batch
     packs = f"{quantity(batch.packs, 'pack')} of {batch.pack_tokens:,}"
     log_result(
-        f"\nIn all {quantity(steps, 'step')} of {batch.batch_tokens:,} tokens ({packs}): "
-        f"{_rounded(tokens)} tokens at most."
+        f"\nTotal: {quantity(steps, 'step')} of {batch.batch_tokens:,} tokens ({packs}), at most "
+        f"{_rounded(tokens)} tokens."
     )
     return {"stages": stages, "steps": steps, "most_tokens": tokens, "task_sets": len(task_sets(plans))}
 
@@ -204,7 +202,7 @@ def _memory(recipe: Recipe, parameters: int, precision: str) -> Memory:
         state_numbers(recipe.train),
     )
     log_result(
-        f"\n{_rounded(parameters)} parameters. Memory of a training step in {precision}, estimated: "
+        f"\n{_rounded(parameters)} parameters. Estimated memory of a training step in {precision}: "
         f"{_size(memory.total)}"
     )
     log_result(
@@ -228,23 +226,23 @@ def _log_time(
         quantity(saved, "checkpoint") + (f" of {_size(cost.checkpoint_bytes)}" if cost.checkpoint_bytes else ""): (
             cost.checkpoints
         ),
-        "setting up": setting_up,
+        "setup": setting_up,
     }
     for what, seconds in rows.items():
         log_result(f"  {what:<50} {clock(seconds):>10}")
     if cost.checkpoint_bytes is None:
         log_result(
-            "  No checkpoint could be written beside the run folder to measure it: check the disk before you start."
+            "  The time of a checkpoint was not measured: writing one next to the run folder failed. Check the disk."
         )
 
 
 def _size(size: float) -> str:
-    """Bytes as a person reads them: 812 MiB, 5.4 GiB."""
+    """Format bytes: 812 MiB, 5.4 GiB."""
     return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{max(1, size / 2**20):,.0f} MiB"
 
 
 def _rounded(count: float) -> str:
-    """A large count: 812, 3.4 M, 19.7 B."""
+    """Format a large count: 812, 3.4 M, 19.7 B."""
     for unit, name in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
         if count >= unit:
             return f"{count / unit:.3g} {name}"

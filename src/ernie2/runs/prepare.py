@@ -1,4 +1,4 @@
-"""The shards of a recipe: made or found, described, inspected."""
+"""Prepare the shards of a recipe, or open existing ones, and report missing data and unusable corpora."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ RecipeSource = str | Path | Mapping[str, Any]
 def prepare(
     recipe: RecipeSource, overrides: Sequence[str] = (), workers: int | None = None, *, replace: bool = False
 ) -> Path:
-    """Make shards of a recipe's corpora, print the usable documents per task × corpus, and return their folder.
+    """Prepare the corpora of a recipe as shards, log the usable documents per task and corpus, and return the folder.
 
-    Work already done is not done again. Raises `ShardError` where the folder holds shards made from something else,
-    unless they are to be replaced, and `TaskError` where a task can use less than 1 % of what it should read.
+    Finished shards are not prepared again. Raises `ShardError` if the folder contains shards of other inputs or
+    settings, unless `replace`, and `TaskError` if a task can use less than 1 % of the documents it should read.
     """
     checked = load_recipe(recipe, overrides)
     shards = prepare_shards(checked, workers, replace=replace)
@@ -45,7 +45,7 @@ def prepare(
         log_info(f"  {task:<26} {shown}")
     read, _ = build_feeds(
         shards, tasks, sequence_tokens=checked.batch.sequence_tokens
-    )  # raises for a task that is refused
+    )  # raises if a task can use too little
     warn_about_corpora(table, read)
     tokens = checked.batch.sequence_tokens
     warn_no_heldout([task.name for task in tasks if not heldout_feed(read[task.name], task, tokens).corpora])
@@ -55,16 +55,16 @@ def prepare(
 def check_shards_match(shards: Shards, recipe: Recipe) -> None:
     if set(shards.corpora) != set(recipe.corpora):
         raise ShardError(
-            f"{shards.folder} holds corpora {sorted(shards.corpora)}, the recipe names {sorted(recipe.corpora)}."
+            f"{shards.folder} contains corpora {sorted(shards.corpora)}, but the recipe names {sorted(recipe.corpora)}."
         )
     check_settings(shards, recipe)
 
 
 def prepare_shards(recipe: Recipe, workers: int | None, *, replace: bool = False) -> Shards:
-    """Return the shards of a recipe, made now or found, and print what was lost of each corpus in them.
+    """Return the shards of a recipe, prepare them if necessary, and log the data dropped from each corpus.
 
-    Found ones of the recipe's settings serve where the corpora are gone. Raises `ShardError` where the folder holds
-    shards made from something else, unless they are to be replaced.
+    If the corpora are missing, existing shards with the recipe's settings are used. Raises `ShardError` if the folder
+    contains shards of other inputs or settings, unless `replace`.
     """
     folder = Path(recipe.shards.folder)
     if (folder / "shards.json").exists():
@@ -72,7 +72,7 @@ def prepare_shards(recipe: Recipe, workers: int | None, *, replace: bool = False
             for corpus in recipe.corpora.values():
                 corpus_files(corpus)
         except DataError as error:
-            log_warning(f"Using the shards in {folder} as they are ({error})")
+            log_warning(f"Using the existing shards in {folder} ({error})")
             shards = Shards(folder)
             check_shards_match(shards, recipe)
             _log_data_loss(shards)
@@ -85,7 +85,7 @@ def prepare_shards(recipe: Recipe, workers: int | None, *, replace: bool = False
 
 
 def missing_data(recipe: Recipe) -> list[str]:
-    """One line for each corpus, vocabulary and entity list of `recipe` that cannot be found, led by its key."""
+    """Return a line "key: problem" for each corpus, vocabulary and entity list of `recipe` that does not exist."""
     lines = []
     for name, corpus in recipe.corpora.items():
         try:
@@ -99,18 +99,18 @@ def missing_data(recipe: Recipe) -> list[str]:
 
 
 def require_data(recipe: Recipe, *, of_study: bool = False) -> None:
-    """Raises `DataError` naming everything that is absent, where anything is; keys `of_study` begin with recipe."""
+    """Raise `DataError` listing all missing input files; with `of_study`, keys start with "recipe."."""
     if lines := missing_data(recipe):
         keys = "recipe." if of_study else ""
         listed = "\n".join(f"  - {keys}{line}" for line in lines)
         key = keys + lines[0].partition(":")[0]
         copy = (
-            " or in a copy of the recipe (`ernie2 recipes NAME my-recipe.yaml`); or remove the corpus there, with the "
+            " or in a copy of the recipe (`ernie2 recipes NAME my-recipe.yaml`), or remove the corpus there and the "
             "tasks that use only it"
         )
         raise DataError(
             f"recipe {recipe.name!r} names input files that were not found:\n{listed}\n"
-            f"Name your own files, on the command line ({key}=FILE){'' if of_study else copy}."
+            f"Name your files on the command line ({key}=FILE){'' if of_study else copy}."
         )
 
 
@@ -126,16 +126,16 @@ _STAGE_TITLES = {
     "tokenise": "Tokenising and annotating",
     "phrases": "Choosing phrases",
     "mark": "Marking phrases",
-    "unchanged": "These shards are there already",
+    "unchanged": "The shards already exist",
 }
 
 
 def _show_progress(shown: ExitStack) -> Callable[[PreparationProgress], None]:
-    """Shows the stages of `prepare`: a bar in characters where the total is known, a line where it is not."""
+    """Return a callback that shows the stages of `prepare`: a bar in characters, or a line if the total is unknown."""
     bars: dict[str, Bar] = {}
     announced: set[str] = set()
 
-    def told(now: PreparationProgress) -> None:
+    def update(now: PreparationProgress) -> None:
         title = _STAGE_TITLES[now.stage]
         if not now.total:
             if now.stage not in announced:
@@ -147,30 +147,30 @@ def _show_progress(shown: ExitStack) -> Callable[[PreparationProgress], None]:
             bars[now.stage] = shown.enter_context(progress(title, now.total, "characters"))
         bars[now.stage].advance(now.done - bars[now.stage].done)
 
-    return told
+    return update
 
 
 def warn_no_heldout(tasks: Sequence[str]) -> None:
-    """Names the tasks there is nothing to measure on."""
+    """Warn about tasks without held-out documents."""
     if tasks:
         log_warning(
-            f"No held-out documents to measure {', '.join(tasks)} on; prepare with a larger shards.heldout to have "
-            "figures."
+            f"No held-out documents for {', '.join(tasks)}; prepare with a larger shards.heldout to evaluate "
+            f"{'it' if len(tasks) == 1 else 'them'}."
         )
 
 
 def warn_about_corpora(usable: UsableTable, read: Mapping[str, Feed]) -> None:
-    """Prints corpora that a task leaves out, and what to warn of in those it reads."""
+    """Warn about corpora that a task does not read, and about problems in those it reads."""
     for name, feed in read.items():
         reads = [corpus.name for corpus in feed.corpora]
         for corpus in usable[name]:
             if corpus not in reads:
-                why = usable[name][corpus].get("why", "it offers too little")
+                why = usable[name][corpus].get("why", "too few of its documents are usable")
                 log_warning(f"Note: {name} does not read {corpus}: {why}.")
         for note, corpora in corpora_by_note({corpus: usable[name][corpus] for corpus in reads}).items():
             log_warning(f"Note: {name}, {'corpus' if len(corpora) == 1 else 'corpora'} {', '.join(corpora)}: {note}")
 
 
 def vocabulary_for(shards: Shards) -> Vocabulary:
-    """The ids of the shards' tokeniser that tasks need."""
+    """Return the token ids that tasks need, from the shards' tokeniser."""
     return vocabulary_of(load_shards_tokenizer(shards))

@@ -1,4 +1,4 @@
-"""Recipes with their tasks checked (`config.recipe` checks the rest); lists of shipped recipes and of tasks."""
+"""Load recipes and validate their tasks (`config.recipe` validates the rest); list shipped recipes and tasks."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _PLAIN = re.compile(r"\w[\w./-]*", re.ASCII)
 
 
 def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe file, a shipped recipe's name or a mapping, with overrides such as `train.peak_lr=3e-4`.
+    """Load a recipe from a file, a shipped recipe's name or a mapping, with overrides such as `train.peak_lr=3e-4`.
 
-    Raises `ConfigError` naming every wrong key (with the nearest right one) and every wrong value at once; the options
-    of each task are checked by its own `Options` model.
+    The `Options` model of each task validates its options. Raises `ConfigError` listing all invalid keys, each with
+    the closest valid key, and all invalid values.
     """
     return read_recipe(source, overrides, _task_problems)
 
 
 def recipe_schema() -> dict[str, Any]:
-    """Return the JSON schema of a recipe, with the options of every task that is known; descriptions included.
+    """Return the JSON schema of a recipe with descriptions and the options of all known tasks.
 
-    A task whose package cannot be imported is left out; under `tasks`, other names are accepted with any options.
+    Tasks whose package cannot be imported are omitted; under `tasks`, other names are accepted with any options.
     """
     schema = Recipe.model_json_schema() | {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     options = {}
@@ -52,7 +52,7 @@ def recipe_schema() -> dict[str, Any]:
 
 
 def _task_problems(values: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong with the tasks of a recipe: names, options, and the corpora they are to read."""
+    """Return the problems with the tasks of a recipe: names, options, and corpora."""
     tasks, corpora = values.get("tasks"), values.get("corpora")
     problems: list[str] = []
     named: dict[type[Task], Sequence[str] | None] = {}
@@ -63,11 +63,11 @@ def _task_problems(values: Mapping[str, Any]) -> list[str]:
             problems.append(f"tasks.{name}: {error}")
             continue
         if options is not None and not isinstance(options, Mapping):
-            continue  # the first pass has said so
+            continue  # reported by `Recipe`
         try:
             checked = task.Options.model_validate(dict(options or {}))
         except ValidationError as error:
-            problems += [f"tasks.{name}.{told}" for told in explain(error, task.Options, options)]
+            problems += [f"tasks.{name}.{problem}" for problem in explain(error, task.Options, options)]
             continue
         names = corpora if isinstance(corpora, Mapping) else {}
         problems += [
@@ -84,20 +84,20 @@ def _task_problems(values: Mapping[str, Any]) -> list[str]:
 
 
 def list_recipes() -> dict[str, str]:
-    """Names of the shipped recipes, each with what it is for."""
+    """Return the shipped recipes: name → description."""
     return {name: str(parse_yaml(text, name).get("about", "")) for name, text in sorted(shipped_recipes().items())}
 
 
 def write_recipe(name: str, destination: str | Path) -> Path:
-    """Write a copy of a shipped recipe, with a run folder and a shards folder named after `destination`.
+    """Copy a shipped recipe to `destination`, and name its run and shards folders after `destination`.
 
-    my.yaml -> my/run and my/shards, so that the copy never meets the run or shards of the recipe it was copied from.
-    Raises `ConfigError` where `destination` exists.
+    my.yaml gets my/run and my/shards, so that the copy does not share folders with the original. Raises `ConfigError`
+    if `destination` exists.
     """
     shipped, destination = shipped_recipes(), Path(destination)
     if name not in shipped:
         raise ConfigError(
-            f"no recipe is called {name!r}.{did_you_mean(name, shipped)} Known: {', '.join(sorted(shipped))}."
+            f"there is no recipe {name!r}.{did_you_mean(name, shipped)} Known: {', '.join(sorted(shipped))}."
         )
     if destination.exists():
         raise ConfigError(f"{destination} exists; choose another name or remove it first.")
@@ -109,25 +109,25 @@ def write_recipe(name: str, destination: str | Path) -> Path:
 
 
 def _replace_value(text: str, key: re.Pattern[str], value: str) -> str:
-    """A recipe with another value for a key; the comment beside it stays where it was, if there is room."""
+    """Replace the value of a key in a recipe; the comment after it stays in its column if possible."""
     quoted = value if _PLAIN.fullmatch(value) else json.dumps(value, ensure_ascii=False)
-    return key.sub(lambda found: found[0].replace(found["value"], quoted.ljust(len(found["value"]) - 1) + " "), text, 1)
+    return key.sub(lambda match: match[0].replace(match["value"], quoted.ljust(len(match["value"]) - 1) + " "), text, 1)
 
 
 def list_tasks() -> list[dict[str, Any]]:
-    """Every task that can be named: name, title, level, labels, needs, about, origin.
+    """Return all known tasks: name, title, level, labels, needs, about, origin.
 
-    `labels` is their number; None: the vocabulary; 0: those of the data it will read. A task that cannot be built with
-    its default options has name, origin and `error` instead.
+    `labels`: number of labels; None: the vocabulary; 0: labels from the data. A task that cannot be built with default
+    options has only name, origin and `error`.
     """
-    listed: list[dict[str, Any]] = []
+    tasks: list[dict[str, Any]] = []
     for name, origin in known_tasks().items():
         try:
             task = build_task(name, None, special_tokens_vocabulary())
         except Ernie2Error as error:
-            listed.append({"name": name, "origin": origin, "error": " ".join(str(error).split())})
+            tasks.append({"name": name, "origin": origin, "error": " ".join(str(error).split())})
             continue
-        listed.append(
+        tasks.append(
             {
                 "name": task.name,
                 "title": task.title,
@@ -138,4 +138,4 @@ def list_tasks() -> list[dict[str, Any]]:
                 "origin": origin,
             }
         )
-    return listed
+    return tasks

@@ -9,9 +9,9 @@ from ernie2.reporting.report import write_report
 
 
 def report(run: str | Path, beside: Sequence[str | Path] = ()) -> Path:
-    """Writes RUN/report.html from the run's records; returns its path.
+    """Write RUN/report.html from the run's records and return its path.
 
-    With runs `beside` it, the page also compares what each task kept in them; runs that differ in nothing but the seed
-    are taken together.
+    `beside`: other runs, whose forgetting the page compares with this run. Runs that differ only in the seed share a
+    column.
     """
     return write_report(Path(run), [Path(other) for other in beside])

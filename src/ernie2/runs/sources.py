@@ -1,7 +1,6 @@
-"""A checkpoint of any kind as a `StoredModel`: a run by its newest whole checkpoint, all others by their layout.
+"""Open the source of a model as a `StoredModel`: the newest intact checkpoint of a run, or any other checkpoint.
 
-Also what to say of a run that is not finished, and rows of heads by the names of their classes: on a warm start a label
-keeps its row wherever it stands in the list.
+Also the note about an unfinished run, and copying of head rows by class name for a warm start.
 """
 
 from __future__ import annotations
@@ -32,25 +31,25 @@ from ernie2.training.run_record import RunRecord, is_run, read_run
 from ernie2.training.state import Position
 
 UNTRAINED = "ernie2_untrained_tasks"
-"""Key of ours in what is converted from a run: the tasks whose training had not begun."""
+"""Configuration key in checkpoints converted from a run: the tasks that no step has trained."""
 _TOKENIZERS = ("tokenizer.json", "vocab.txt")
 _COMPANIONS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
 
 def open_run_or_checkpoint(source: Path) -> StoredModel:
-    """What a checkpoint of any kind holds: a run folder, or whatever `open_stored_model` reads.
+    """Open a run folder, or any checkpoint that `open_stored_model` reads.
 
-    Raises `CheckpointError` where it is not a checkpoint or damaged.
+    Raises `CheckpointError` if it is not a checkpoint or is damaged.
     """
     return _open_run(source) if is_run(source) else open_stored_model(source)
 
 
 def find_tokenizer_file(source: Path) -> Path | None:
-    """Return the tokeniser file that belongs to a checkpoint: in its folder, in RUN/hf, or in the shards of a run.
+    """Return the tokeniser file of a checkpoint: in its folder, in RUN/hf, or in the shards of a run.
 
-    Raises `ShardError` where those shards have another tokeniser now than the run was trained with, and
-    `CheckpointError` where the file, or one that is read with it, is a link out of a checkpoint's folder: what it leads
-    to would be written into folders that are published.
+    Raises `ShardError` if these shards now have another tokeniser than in training, and `CheckpointError` if the file,
+    or one read with it, is a link to outside the checkpoint's folder: its target would be copied to folders that are
+    published.
     """
     folders = [source] if source.is_dir() else [source.parent]
     if folders[0].name == "params":
@@ -63,29 +62,29 @@ def find_tokenizer_file(source: Path) -> Path | None:
         for one in (file.with_name(name) for name in (*_TOKENIZERS, *_COMPANIONS)):
             if (target := external_link_target(one)) is not None:
                 raise CheckpointError(
-                    f"{one} is a link out of its folder, to {target}, and is not read: it would end up in what is "
-                    "written. Where you trust it, put a copy in its place."
+                    f"{one} is a link to a file outside its folder, {target}, which would be copied to the output. If "
+                    "you trust it, replace the link by a copy."
                 )
     elif file is not None and file.parent != source / "hf" and load_tokenizer(file).fingerprint != recorded:
         raise ShardError(
-            f"{file} is not the tokeniser {source} was trained with: its shards were replaced or changed. Prepare "
-            f"those again from the same corpora and recipe, or finish the run (`ernie2 resume {source}`) where they "
-            "still are."
+            f"{file} is not the tokeniser {source} was trained with: its shards were replaced or changed. Prepare them "
+            f"again from the same corpora and recipe, or finish the run (`ernie2 resume {source}`) where the original "
+            "shards are."
         )
     return file
 
 
 def load_checkpoint_tokenizer(source: Path) -> SubwordTokenizer | None:
-    """That tokeniser, read; `TokenizerError` where it is there and cannot be."""
+    """Load the tokeniser of a checkpoint, None if it has none. Raises `TokenizerError` if the file is invalid."""
     file = find_tokenizer_file(source)
     return None if file is None else load_tokenizer(file)
 
 
 def ernie2_config_keys(record: RunRecord, seen: Mapping[str, int]) -> dict[str, Any]:
-    """Our keys of a Hugging Face configuration, from its record and the instances trained under each task id.
+    """Return the keys of ernie2 in a Hugging Face configuration. `seen`: instances trained with each task id.
 
-    `ernie2_task_ids`: task → row of the task table; `ernie2_task_instances`: instances trained under it;
-    `ernie2_task_options`: its options, with the labels of tasks that have them from their data.
+    `ernie2_task_ids`: task → row of the task table; `ernie2_task_instances`: task → instances trained with it;
+    `ernie2_task_options`: task → options, including labels from the data.
     """
     ids = {task.name: task.id for task in record.tasks}
     return {
@@ -99,7 +98,7 @@ def _open_run(run: Path) -> StoredModel:
     record, checkpoint = read_run(run), newest(run)
     parameters, vocab_size = checkpoint.parameters(), record.data.vocab_size
     rows = {name: len(tensor) for name, tensor in parameters.items()}
-    specs = tuple(  # as many classes as a head's linear has rows, the vocabulary where it has none
+    specs = tuple(  # classes: rows of the head's linear layer; None, the vocabulary, if it has no such layer
         HeadSpec(task.name, task.level, rows.get(f"heads.{task.name}.linear.weight")) for task in record.tasks
     )
     per_word = vocabulary_tensors(specs)
@@ -126,32 +125,32 @@ def _open_run(run: Path) -> StoredModel:
 
 
 def recipe_of(record: RunRecord, run: Path) -> Recipe:
-    """The recipe in run.json, for `run` where it lies now, in the precision it began in on whatever machine."""
+    """Return the recipe in run.json with the current path of `run` and the precision the run started with."""
     train = {**record.recipe["train"], "precision": record.precision}
     return load_recipe({**record.recipe, "run": str(run), "train": train})
 
 
 def stages_of(record: RunRecord) -> list[Stage]:
-    """The stages in run.json as values."""
+    """Return the stages in run.json."""
     return [Stage(tuple(stage.iterations.items()), stage.introduced) for stage in record.stages]
 
 
 def shards_of_run(run: Path, record: RunRecord) -> Shards:
-    """Return the shards a run was trained on, of one folder or several. Raises `ShardError` for others."""
+    """Return the shards a run was trained on. Raises `ShardError` if they were replaced."""
     shards = Shards(*record.data.shards)
     if shards.fingerprint != record.data.fingerprint:
         raise ShardError(
-            f"{shards.folder} holds other shards than those {run} was trained on: they were replaced. Prepare those "
-            "again from the same corpora and recipe; or give shards to evaluate on with --data, or start a new run "
-            "from this one with --init-from."
+            f"{shards.folder} contains other shards than those {run} was trained on. Prepare them again from the same "
+            "corpora and recipe, name the shards for evaluation with --data, or start a new run from this one with "
+            "--init-from."
         )
     return shards
 
 
 def unfinished_note(source: Path, checkpoint: str | Path) -> str | None:
-    """Return the note on a run that is not finished; None for a finished run and for whatever is no run.
+    """Return a note about an unfinished run; None for a finished run or another kind of checkpoint.
 
-    `checkpoint` is the folder in RUN/checkpoints that was read.
+    `checkpoint`: the folder in RUN/checkpoints that was read.
     """
     if not is_run(source):
         return None
@@ -162,8 +161,8 @@ def unfinished_note(source: Path, checkpoint: str | Path) -> str | None:
     if (owner := lock_owner(source)) is not None:
         state, then = f"in use by {owner}, saved at step {step:,} of {planned:,}", "wait for it"
     else:
-        state, then = f"stopped at step {step:,} of {planned:,}", f"`ernie2 resume {source}` finishes it"
-    return f"Note: {source} is not finished ({state}): what follows is of its last checkpoint; {then}."
+        state, then = f"stopped at step {step:,} of {planned:,}", f"finish it with `ernie2 resume {source}`"
+    return f"Note: {source} is not finished ({state}). Using its last checkpoint; {then}."
 
 
 Labels = Sequence[str]
@@ -172,7 +171,7 @@ Labels = Sequence[str]
 def changed_labels(
     theirs: Mapping[str, Labels | None], ours: Mapping[str, Labels]
 ) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
-    """Task → (their classes, our classes), for tasks both sides have, whose classes or their order differ."""
+    """Return task → (their classes, our classes) for tasks on both sides with other classes or another order."""
     return {
         name: (tuple(known), tuple(labels))
         for name, labels in ours.items()
@@ -185,25 +184,25 @@ def copy_by_label(
     model: MultiTaskModel,
     others: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]],
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Copy `theirs`, tensors by our names, into `model`: of heads whose classes are `others`, rows by their labels.
+    """Copy the tensors `theirs` (under our names) to `model`; rows of heads in `others` are matched by label.
 
-    A class they do not have keeps the start it has in `model`, which follows from the seed and the task's name. Returns
-    in words which labels were left out and which are new.
+    A label that `theirs` lacks keeps its initial values from the seed and the task's name. Returns descriptions of the
+    labels left out and of the new ones.
     """
     rows: dict[str, tuple[Tensor, Tensor]] = {}
     left_out, new = [], []
-    for task, (known, wanted) in others.items():
-        shared = [label for label in wanted if label in known]
-        to, come_from = (torch.tensor([labels.index(one) for one in shared]).long() for labels in (wanted, known))
-        rows |= {f"heads.{task}.linear.{part}": (to, come_from) for part in ("weight", "bias")}
-        if unknown := [label for label in wanted if label not in known]:
+    for task, (old, ours) in others.items():
+        shared = [label for label in ours if label in old]
+        to, source = (torch.tensor([labels.index(one) for one in shared]).long() for labels in (ours, old))
+        rows |= {f"heads.{task}.linear.{part}": (to, source) for part in ("weight", "bias")}
+        if unknown := [label for label in ours if label not in old]:
             new.append(f"heads.{task}, labels {quote_names(unknown)}")
-        if dropped := [label for label in known if label not in wanted]:
+        if dropped := [label for label in old if label not in ours]:
             left_out.append(f"heads.{task}, labels {quote_names(dropped)}")
-    for name, ours in model.state_dict().items():
+    for name, tensor in model.state_dict().items():
         if name in rows and name in theirs:
-            to, come_from = rows[name]
-            ours[to] = theirs[name][come_from].to(ours.dtype)
+            to, source = rows[name]
+            tensor[to] = theirs[name][source].to(tensor.dtype)
         elif name in theirs:
-            ours.copy_(theirs[name])
+            tensor.copy_(theirs[name])
     return tuple(left_out), tuple(new)

@@ -1,4 +1,4 @@
-"""Start a run, or resume it, and train it to its end: from shards to the Hugging Face folder and the report."""
+"""Start or resume a run and train it to its end."""
 
 from __future__ import annotations
 
@@ -38,73 +38,71 @@ def pretrain(
     grow: Sequence[str] = (),
     hooks: Sequence[HookSource] = (),
 ) -> Path:
-    """Prepares shards where there are none yet, trains through all stages, and leaves the run folder it returns.
+    """Prepare shards if there are none, train all stages, and return the run folder.
 
-    `init_from` takes parameters from a checkpoint: a run, a Hugging Face folder, a Paddle model (a warm start: new
-    schedule, new optimiser). `grow` names tables that may get rows the checkpoint does not have, untrained at first:
-    segment_types, position_rows, vocabulary. `hooks`: classes of `ernie2.training.hooks.base.Hook`, or names of hooks,
-    that take part in this training beside those of every run.
-    Raises `ConfigError` where some task would walk a corpus more often than `stages.max_epochs`.
+    `init_from`: initialise from a checkpoint (a run, a Hugging Face folder, a Paddle model) with a new schedule and
+    optimizer. `grow`: tables of that checkpoint that may get new, untrained rows: segment_types, position_rows,
+    vocabulary. `hooks`: subclasses of `ernie2.training.hooks.base.Hook` or names of installed hooks, in addition to the
+    default hooks. Raises `ConfigError` if a task would read a corpus more than `stages.max_epochs` times.
 
-    Started by torchrun on many ranks, they train one run together; started anew by it after a rank died, they go on.
+    Under torchrun, all ranks train one run; when torchrun restarts them after a failure, they resume it.
     """
     with open_process_group() as group:
         with group.shared_errors():
-            checked, own = load_recipe(recipe, overrides), create_hooks(hooks, first=group.is_first)
+            checked, user_hooks = load_recipe(recipe, overrides), create_hooks(hooks, is_first=group.is_first)
         run = Path(checked.run)
         if group.run_on_first(lambda: should_resume(run, group)):
-            return resume_run(run, group, own)
+            return resume_run(run, group, user_hooks)
         with group.shared_errors():
             if group.is_first:
-                check_warm_start(init_from, checked, grow)  # preparing the corpora may take hours
+                check_warm_start(init_from, checked, grow)  # before preparing the corpora, which may take hours
         shards = _prepare_on_all_ranks(checked, workers, group)
         with group.shared_errors():
             model = build_initial_model(init_from if group.is_first else None, checked, shards, grow)
-        made = build(checked, shards, model, group=group, hooks=own)
-        check_epochs(expected_epochs(made.trainer.streams, made.trainer.plans), checked.stages.max_epochs)
-        record = made.record.updated(initialised_from=None if init_from is None else str(init_from))
+        setup = build(checked, shards, model, group=group, hooks=user_hooks)
+        check_epochs(expected_epochs(setup.trainer.streams, setup.trainer.plans), checked.stages.max_epochs)
+        record = setup.record.updated(initialised_from=None if init_from is None else str(init_from))
         with locked_run_dir(run, group):
             with group.shared_errors():
                 if group.is_first:
-                    is_restart(run, group)  # another process may have, while this one prepared
-                made.trainer.records.cut()  # what a run wrote that was stopped before its first checkpoint
-                made.trainer.records.describe(record)
-            warn_about_corpora(made.usable, made.trainer.streams.feeds)
-            with run_lifecycle(run, shards, made.trainer, record):
-                made.trainer.train()
+                    is_restart(run, group)  # raises if another process has started a run here
+                setup.trainer.records.cut()  # remove records of a run that stopped before its is_first checkpoint
+                setup.trainer.records.describe(record)
+            warn_about_corpora(setup.usable, setup.trainer.streams.feeds)
+            with run_lifecycle(run, shards, setup.trainer, record):
+                setup.trainer.train()
             return run
 
 
 def resume(run: str | Path, mirror: str | None = None, hooks: Sequence[HookSource] = ()) -> Path:
-    """Goes on with a run from its newest whole checkpoint as if it had never stopped; returns the run folder.
+    """Resume a run from its newest intact checkpoint, with the same result as without the stop; return the run folder.
 
-    On any number of ranks, whatever number the run had before. `mirror`: the URL its checkpoints were copied to
-    (`train.mirror`), from which the folder is made where there is none. `hooks` as in `pretrain`: a run does not keep
-    them, so give them again.
+    The number of ranks can differ from before. `mirror`: the URL of the copied checkpoints (`train.mirror`), from which
+    a missing run folder is restored. `hooks`: as in `pretrain`; pass them again, since a run does not store them.
     """
     with open_process_group() as group:
         with group.shared_errors():
-            own = create_hooks(hooks, first=group.is_first)
+            user_hooks = create_hooks(hooks, is_first=group.is_first)
         with group.shared_errors():
             if mirror is not None and group.is_first:
                 with FolderLock(Path(run), alternative="name another folder to resume in"):
                     fetch(mirror, Path(run))
-        return resume_run(Path(run), group, own)
+        return resume_run(Path(run), group, user_hooks)
 
 
 def _prepare_on_all_ranks(recipe: Recipe, workers: int | None, group: ProcessGroup) -> Shards:
-    """The shards of a recipe, made by rank 0, on a machine that does not see them by its first rank, or found."""
-    found: list[Shards] = []
+    """Prepare the shards on rank 0 and on the is_first rank of each machine without access to them."""
+    prepared: list[Shards] = []
     for turn in (group.is_first, group.local_rank == 0 and not group.is_first, group.local_rank > 0):
         with group.shared_errors():
             if turn:
-                found.append(prepare_shards(recipe, workers))
-    (shards,) = found
+                prepared.append(prepare_shards(recipe, workers))
+    (shards,) = prepared
     with group.shared_errors():
         if len(set(group.all_gather(shards.fingerprint))) > 1:
             raise ShardError(
-                f"{shards.folder} holds other shards on some machines than on others. Copy those of one to all, or let "
-                "shards.folder be one that all machines see."
+                f"{shards.folder} differs between machines. Copy the shards of one machine to all, or set "
+                "shards.folder to a shared folder."
             )
     return shards
 
@@ -112,66 +110,69 @@ def _prepare_on_all_ranks(recipe: Recipe, workers: int | None, group: ProcessGro
 def build_initial_model(
     init_from: str | Path | None, recipe: Recipe, shards: Shards, grow: Sequence[str]
 ) -> MultiTaskModel | None:
-    """The model of a recipe with the parameters of a checkpoint, with a word on each tensor; None without one."""
+    """Return the recipe's model with the parameters of a checkpoint, and log them; None without `init_from`."""
     if init_from is None:
         return None
     source = Path(init_from)
     tasks = build_tasks(recipe.tasks, vocabulary_for(shards), shards.corpora)
     labels = {task.name: task.labels or () for task in tasks if task.labels_from_data}
-    started = warm_start(source, recipe.encoder, head_specs(tasks), recipe.seed, shards, labels, grow)
-    log_info(f"Parameters from {source} ({started.stored.layout})")
-    if (note := unfinished_note(source, started.stored.where)) is not None:
+    loaded = warm_start(source, recipe.encoder, head_specs(tasks), recipe.seed, shards, labels, grow)
+    log_info(f"Parameters from {source} ({loaded.stored.layout})")
+    if (note := unfinished_note(source, loaded.stored.where)) is not None:
         log_warning(note)
-    started.report.log()
-    return started.model
+    loaded.report.log()
+    return loaded.model
 
 
 def resume_run(run: Path, group: ProcessGroup, hooks: Sequence[Hook] = ()) -> Path:
-    """`resume` on the ranks there are, with the caller's `hooks` of this rank."""
-    group.run_on_first(lambda: check_rules(read_run(run).rules, run))  # before anything is written into the folder
+    """Resume a run in an existing process group; `hooks`: the user's hooks on this rank."""
+    group.run_on_first(lambda: check_rules(read_run(run).rules, run))  # before writing to the folder
     with locked_run_dir(run, group):
         before = group.run_on_first(lambda: read_run(run))
         hf, page = run / "hf", run / "report.html"
         if before.status == "done" and hf.is_dir():
             if not page.exists():
                 group.run_on_first(lambda: write_report(run))
-                log_warning(f"{run} is finished, but has no {page}: it was written from the records.")
+                log_warning(f"{run} is finished, but {page} was missing; it was written from the records.")
             else:
                 log_info(f"{run} is finished; nothing to resume. Results: {hf} and {page}")
             return run
         if before.status == "done":
-            log_warning(f"{run} is finished, but has no {hf}: it is written from the last checkpoint.")
+            log_warning(f"{run} is finished, but {hf} is missing; writing it from the last checkpoint.")
         checkpoint = group.run_on_first(lambda: newest(run))
-        carried = before.extended_from.stages if before.extended_from else 0
+        inherited = before.extended_from.stages if before.extended_from else 0
         with group.shared_errors():
             shards = shards_of_run(run, before)
         stages = stages_of(before)
-        made = build(recipe_of(before, run), shards, stages=stages, carried=carried, group=group, hooks=hooks)
-        made.trainer.restore(checkpoint)
-        _warn_changed_arithmetic(before, made.record)
-        record = made.record.updated(
+        setup = build(
+            recipe_of(before, run), shards, stages=stages, inherited_stages=inherited, group=group, hooks=hooks
+        )
+        setup.trainer.restore(checkpoint)
+        _warn_changed_arithmetic(before, setup.record)
+        record = setup.record.updated(
             **{key: getattr(before, key) for key in _PRESERVED_KEYS if key in before.model_fields_set}
         )
-        made.trainer.records.describe(record)
+        setup.trainer.records.describe(record)
         log_info(
             f"Resuming {run} from {checkpoint.folder.name}" + (f" on {group.size} ranks" if group.size > 1 else "")
         )
-        with run_lifecycle(run, shards, made.trainer, record):
-            made.trainer.train()
+        with run_lifecycle(run, shards, setup.trainer, record):
+            setup.trainer.train()
         return run
 
 
 _PRESERVED_KEYS = ("run_id", "created", "initialised_from", "initial_parameters", "extended_from", "git", "stages")
-"""Keys of run.json that a run keeps when it is resumed."""
+"""Keys of run.json that resuming does not change."""
 
 
 def _warn_changed_arithmetic(before: RunRecord, now: RunRecord) -> None:
-    """Say where sums are taken in another order, or by another FlashAttention, than before the run was stopped."""
-    agree = "results agree within rounding, not in every bit."
+    """Warn if the number of threads or the FlashAttention version differs from before the stop."""
+    agree = "results agree up to rounding, not bit for bit."
     old, new = before.environment.get("threads"), now.environment["threads"]
     if old not in (None, new) and "cpu" in now.device:
         log_warning(
-            f"Note: this run used {quantity(old, 'thread')}, now {new}; {agree} OMP_NUM_THREADS={old} makes them equal."
+            f"Note: this run used {quantity(old, 'thread')}, now {new}; {agree} "
+            f"Set OMP_NUM_THREADS={old} to keep them equal."
         )
     old, new = (record.environment.get("flash_attention") for record in (before, now))
     if old != new:
