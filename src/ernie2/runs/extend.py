@@ -80,7 +80,7 @@ def extend(
     check_overrides(task, overrides)
     with open_process_group() as group:
         with group.shared_errors():
-            user_hooks = create_hooks(hooks, is_first=group.is_first)
+            user_hooks = create_hooks(hooks, first=group.is_first)
         finished = group.run_on_first(lambda: open_finished_run(run))
         old_stages = len(finished.stages)
         extend_stages(finished.stages, task, 1, replay)  # raises early if the run has this task
@@ -104,7 +104,7 @@ def extend(
             with group.shared_errors():
                 if group.is_first:
                     is_restart(target, group)  # raises if another process has started a run here
-                    records.cut()  # remove records of a run that stopped before its is_first checkpoint
+                    records.cut()  # remove records of a run that stopped before its first checkpoint
                     for line in Records(run).read():
                         if line["kind"] != "score":  # measured on the finished run's encoder
                             records.write(**line)

@@ -49,7 +49,7 @@ def pretrain(
     """
     with open_process_group() as group:
         with group.shared_errors():
-            checked, user_hooks = load_recipe(recipe, overrides), create_hooks(hooks, is_first=group.is_first)
+            checked, user_hooks = load_recipe(recipe, overrides), create_hooks(hooks, first=group.is_first)
         run = Path(checked.run)
         if group.run_on_first(lambda: should_resume(run, group)):
             return resume_run(run, group, user_hooks)
@@ -66,7 +66,7 @@ def pretrain(
             with group.shared_errors():
                 if group.is_first:
                     is_restart(run, group)  # raises if another process has started a run here
-                setup.trainer.records.cut()  # remove records of a run that stopped before its is_first checkpoint
+                setup.trainer.records.cut()  # remove records of a run that stopped before its first checkpoint
                 setup.trainer.records.describe(record)
             warn_about_corpora(setup.usable, setup.trainer.streams.feeds)
             with run_lifecycle(run, shards, setup.trainer, record):
@@ -82,7 +82,7 @@ def resume(run: str | Path, mirror: str | None = None, hooks: Sequence[HookSourc
     """
     with open_process_group() as group:
         with group.shared_errors():
-            user_hooks = create_hooks(hooks, is_first=group.is_first)
+            user_hooks = create_hooks(hooks, first=group.is_first)
         with group.shared_errors():
             if mirror is not None and group.is_first:
                 with FolderLock(Path(run), alternative="name another folder to resume in"):
@@ -91,7 +91,7 @@ def resume(run: str | Path, mirror: str | None = None, hooks: Sequence[HookSourc
 
 
 def _prepare_on_all_ranks(recipe: Recipe, workers: int | None, group: ProcessGroup) -> Shards:
-    """Prepare the shards on rank 0 and on the is_first rank of each machine without access to them."""
+    """Prepare the shards on rank 0 and on the first rank of each machine without access to them."""
     prepared: list[Shards] = []
     for turn in (group.is_first, group.local_rank == 0 and not group.is_first, group.local_rank > 0):
         with group.shared_errors():
