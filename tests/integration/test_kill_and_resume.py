@@ -163,5 +163,5 @@ def test_resuming_a_finished_run_says_so_and_changes_nothing(folder):
 
 def test_a_second_run_into_the_same_folder_is_refused(folder):
     output = finish("pretrain", folder / "whole.yaml", code=2)
-    assert "holds a finished run" in output
+    assert "contains a finished run" in output
     assert "Traceback" not in output

@@ -92,7 +92,7 @@ def test_what_a_checkpoint_lacks_is_told_and_not_made_up(tmp_path, capsys):
     made = ernie2.convert(tmp_path / "bert", tmp_path / "hf")
     assert made.report.new == ()
     assert made.report.notes == (
-        "the checkpoint lacks encoder.pooler.bias, encoder.pooler.weight; nothing was written in their place",
+        "the checkpoint lacks encoder.pooler.bias, encoder.pooler.weight; they were not written",
     )
     assert not [name for name in load_file(tmp_path / "hf/model.safetensors") if "pooler" in name]
     shown = capsys.readouterr()
@@ -110,7 +110,7 @@ def test_ernies_vocabulary_becomes_a_tokeniser_that_transformers_reads(tmp_path)
 
 def test_rows_beyond_the_vocabulary_go_when_asked_and_no_others(tmp_path):
     source = paddle_files.copied("fluid", tmp_path)  # 211 rows
-    with pytest.raises(CheckpointError, match="has 211 rows and no vocabulary beside it"):
+    with pytest.raises(CheckpointError, match="has 211 rows and no vocabulary file"):
         ernie2.convert(source, tmp_path / "hf", vocabulary=205)
     ernie_vocabulary(source)
     with pytest.raises(CheckpointError, match="has 205 tokens, too many for 204 rows"):
@@ -172,7 +172,7 @@ def test_a_cased_vocabulary_stays_cased(tmp_path):
 
 def test_a_folder_that_exists_is_not_written_over(tmp_path):
     (tmp_path / "hf").mkdir()
-    with pytest.raises(StorageError, match="exists already"):
+    with pytest.raises(StorageError, match="already exists"):
         ernie2.convert(paddle_files.FOLDER / "fluid", tmp_path / "hf")
     assert list((tmp_path / "hf").iterdir()) == []
 
@@ -211,7 +211,9 @@ def test_a_link_out_of_the_folder_is_not_read_into_what_is_written(tmp_path, nam
     secret.write_text((source / "vocab.txt").read_text() if name == "vocab.txt" else "{}")
     (source / name).unlink(missing_ok=True)
     (source / name).symlink_to(secret)
-    with pytest.raises(CheckpointError, match=f"{name} is a link out of its folder, to {secret}, .*put a copy"):
+    with pytest.raises(
+        CheckpointError, match=f"{name} is a link to a file outside its folder, {secret}, .*replace the link by a copy"
+    ):
         ernie2.convert(source, tmp_path / "hf")
     assert not (tmp_path / "hf").exists()
 
@@ -232,7 +234,7 @@ def test_a_vocabulary_with_more_tokens_than_the_table_has_rows_is_refused(tmp_pa
     source = paddle_files.copied("fluid", tmp_path)  # 211 rows
     words = [*VOCABULARY, *(f"x{i}" for i in range(20))]
     (source / "vocab.txt").write_text("".join(f"{token}\t{i}\n" for i, token in enumerate(words)))
-    with pytest.raises(CheckpointError, match="has 225 tokens, too many for 211 rows: give --vocabulary 225"):
+    with pytest.raises(CheckpointError, match="has 225 tokens, too many for 211 rows: use --vocabulary 225"):
         ernie2.convert(source, tmp_path / "hf")
     ernie2.convert(source, tmp_path / "hf", vocabulary=225)
 
@@ -245,6 +247,6 @@ def test_a_checkpoint_without_a_model_card_gets_one_that_claims_nothing(tmp_path
     ernie2.convert(source, tmp_path / "hf")
     card = (tmp_path / "hf/README.md").read_text()
     assert card.startswith("---\nlibrary_name: transformers\n")
-    assert "from a checkpoint in the layout" in card
+    assert "from a checkpoint in the format" in card
     assert "Training data, licence and figures are not known here" in card
     assert "my secret" not in card

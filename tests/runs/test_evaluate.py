@@ -21,13 +21,13 @@ def test_evaluate_says_what_it_measures_on_and_where_its_settings_come_from(tmp_
     capsys.readouterr()
     ernie2.evaluate(run)
     assert (
-        "Held out: up to 8 instances a task, of text (weight 2), more (weight 0.5); seed 3, sequences of up to 64 "
-        "tokens. These settings are the run's recipe."
+        "Held out: up to 8 instances per task from text (weight 2), more (weight 0.5); seed 3, sequences of up to 64 "
+        "tokens. Settings: the run's recipe."
     ) in capsys.readouterr().out.splitlines()
     ernie2.evaluate(run / "hf", tmp_path / "shards")
     text, other = (shards.corpora[name].num_tokens("train") for name in ("text", "more"))
     assert (
-        f"Held out: up to 256 instances a task, of text (weight {text:,}: its tokens), more (weight {other:,}: its "
-        f"tokens); seed 0, sequences of up to 64 tokens. These settings are defaults, since {run / 'hf'} carries no "
+        f"Held out: up to 256 instances per task from text (weight {text:,}: its tokens), more (weight {other:,}: its "
+        f"tokens); seed 0, sequences of up to 64 tokens. Settings: defaults, because {run / 'hf'} has no "
         "recipe."
     ) in capsys.readouterr().out.splitlines()

@@ -287,7 +287,7 @@ def test_an_extended_run_can_be_extended(place, extended, tmp_path):
     [
         ("batch.batch_tokens=512", "batch.batch_tokens: .*counted in packs"),
         ("encoder.hidden=32", "only encoder.task_ids may grow"),
-        ("encoder.task_ids=8", "may only grow"),
+        ("encoder.task_ids=8", "can only grow"),
         ("seed=3", "in which order the earlier tasks"),
         ("tasks.knowledge_masking.mask_share=0.2", "earlier tasks keep their options"),
         ("corpora.text.weight=2", "tasks.sentence_distance.corpora"),
@@ -324,7 +324,7 @@ def test_a_run_that_is_not_finished_is_refused(begun, place, tmp_path):
 
 
 def test_a_folder_that_holds_a_run_or_is_the_finished_one_is_refused(place, extended):
-    with pytest.raises(CheckpointError, match=r"run\+sentence_distance holds a finished run"):
+    with pytest.raises(CheckpointError, match=r"run\+sentence_distance contains a finished run"):
         ernie2.extend(place / "run", NEW, place / "later")
     with pytest.raises(ConfigError, match="is the finished run itself"):
         ernie2.extend(place / "run", NEW, place / "later", [f"run={place / 'run'}"])

@@ -29,7 +29,7 @@ def test_the_figures_of_a_dry_run_are_those_of_the_run(recipe, tmp_path, capsys)
     assert [stage["steps"] for stage in told["stages"]] == [stage.steps for stage in record.stages]
     for stage, planned in zip(told["stages"], record.stages, strict=True):
         assert {task: row["iterations"] for task, row in stage["tasks"].items()} == planned.iterations
-        assert sum(row["own"] for row in stage["tasks"].values()) == stage["steps"]
+        assert sum(row["main"] for row in stage["tasks"].values()) == stage["steps"]
     assert told["parameters"] == record.parameters
     last = [line for line in Records(tmp_path / "run").read() if line["kind"] == "step"][-1]
     assert told["steps"] == last["step"]
@@ -54,8 +54,8 @@ def test_without_shards_the_schedule_is_told_and_what_comes_first(tmp_path, caps
     overrides = [f"run={tmp_path / 'run'}", f"shards.folder={tmp_path / 'shards'}"]
     told = ernie2.plan("demo-en", overrides)
     assert told["steps"] == sum(stage["steps"] for stage in told["stages"])
-    assert told["stages"][0]["tasks"]["knowledge_masking"] == {"iterations": 600, "own": 600, "ridden": 0}
-    assert "`ernie2 prepare` makes them in" in capsys.readouterr().out
+    assert told["stages"][0]["tasks"]["knowledge_masking"] == {"iterations": 600, "main": 600, "attached": 0}
+    assert "There are no shards yet. Prepare them in" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
 
@@ -81,7 +81,7 @@ def test_parameters_told_without_shards_are_those_of_the_model(tmp_path):
 
 def test_shards_of_other_corpora_are_refused(recipe):
     values = {**recipe, "corpora": {**recipe["corpora"], "more": {"path": "more.txt"}}}
-    with pytest.raises(ShardError, match=r"holds corpora \['text'\], the recipe names \['more', 'text'\]"):
+    with pytest.raises(ShardError, match=r"contains corpora \['text'\], but the recipe names \['more', 'text'\]"):
         ernie2.plan(values)
 
 
@@ -90,7 +90,7 @@ def test_shards_of_other_corpora_are_refused(recipe):
     ("arguments", "error", "told"),
     [
         ({"init_from": "/nowhere"}, CheckpointError, "/nowhere"),
-        ({"grow": ["vocabulary"]}, ConfigError, "--grow adds rows to a checkpoint's tables, so it needs one"),
+        ({"grow": ["vocabulary"]}, ConfigError, "--grow adds rows to the tables of a checkpoint"),
         ({"hooks": ["no_such_module:Hook"]}, ConfigError, "hook no_such_module:Hook cannot be imported"),
     ],
 )
@@ -119,7 +119,7 @@ def test_an_encoder_that_hugging_face_cannot_load_is_named(recipe, tmp_path, pre
     overrides = ["encoder.norm=pre", *([] if prepared else [f"shards.folder={tmp_path / 'none'}"])]
     with suppress(DataError):  # the corpora are not there
         ernie2.plan(recipe, overrides, seconds=0.1)
-    assert "Note: Hugging Face's ErnieModel has no norm=pre: only ernie2 will read" in capsys.readouterr().err
+    assert "Note: Hugging Face's ErnieModel does not support norm=pre: only ernie2 can load" in capsys.readouterr().err
 
 
 def test_one_of_a_thing_is_no_plural(recipe, capsys):
@@ -132,7 +132,7 @@ def test_one_of_a_thing_is_no_plural(recipe, capsys):
     finally:
         torch.set_num_threads(threads)
     shown = capsys.readouterr().out
-    assert "1 iteration: 1 step of its own" in shown
+    assert "1 iteration: main task of 1 step" in shown
     assert "Device: cpu (1 thread)" in shown
     things = "iterations|steps|threads|packs|stages|held-out evaluations|checkpoints|task sets"
     assert re.findall(rf"(?<![\d.,])(?<!of )1 (?:{things})\b", shown) == []

@@ -79,7 +79,7 @@ def test_a_task_the_corpus_can_never_show_is_refused_by_prepare_and_by_a_dry_run
 
 def test_tasks_that_no_held_out_document_shows_are_named(recipe, capsys):
     ernie2.prepare({**recipe, "tasks": {"sentence_distance": {}}}, ["shards.min_heldout=1"], workers=1)
-    assert "No held-out documents to measure sentence_distance on; prepare with a larger" in capsys.readouterr().err
+    assert "No held-out documents for sentence_distance; prepare with a larger" in capsys.readouterr().err
 
 
 def test_a_note_is_printed_once_for_all_corpora_it_holds_for_and_not_again_when_the_run_goes_on(tmp_path, capsys):
@@ -116,7 +116,7 @@ def test_everything_absent_is_named_at_once_by_its_key(tmp_path):
         ernie2.pretrain({**values, "run": str(tmp_path / "run")}, [f"shards.folder={tmp_path / 'shards'}"])
     assert all(line in str(error.value) for line in lines)
     assert "corpora.news.path=FILE" in str(error.value)
-    assert "remove the corpus there, with the tasks that use only it" in str(error.value)
+    assert "remove the corpus there and the tasks that use only it" in str(error.value)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -70,4 +70,4 @@ def test_any_file_name_names_the_folders(stem, tmp_path):
 def test_the_comment_beside_a_folder_stays_in_its_column(tmp_path):
     lines = ernie2.write_recipe("all-seven", tmp_path / "my.yaml").read_text().splitlines()
     assert "run: my/run                      # the run folder" in lines
-    assert "  folder: my/shards              # where they go" in lines
+    assert "  folder: my/shards              # folder of the prepared dataset" in lines

@@ -47,7 +47,7 @@ def test_a_run_stopped_before_its_first_checkpoint_starts_again_with_the_same_co
     ernie2.pretrain(recipe)
     assert read_run(run).status == "done"
     assert [line["at"] for line in Records(run).read() if line["kind"] == "heldout"].count("start") == 1
-    with pytest.raises(CheckpointError, match="holds a finished run"):
+    with pytest.raises(CheckpointError, match="contains a finished run"):
         ernie2.pretrain(recipe)
 
 
@@ -110,7 +110,9 @@ def test_a_run_whose_shards_were_replaced_is_neither_resumed_nor_evaluated(recip
     run = tmp_path / "run"
     before = (run / "run.json").read_bytes()
     for use in (ernie2.resume, ernie2.evaluate):
-        with pytest.raises(ShardError, match=r"holds other shards than those .* was trained on.*--data.*--init-from"):
+        with pytest.raises(
+            ShardError, match=r"contains other shards than those .* was trained on.*--data.*--init-from"
+        ):
             use(run)
     assert (run / "run.json").read_bytes() == before
 
@@ -125,7 +127,7 @@ def test_evaluating_on_shards_with_sentences_too_long_for_the_run_is_refused(rec
     run = ernie2.pretrain(recipe)
     long = [tiny.document([[[5 + i] * 70]], name=f"d{i}", group=i) for i in range(20)]
     tiny_run.write_shards(tmp_path / "longer", long)
-    with pytest.raises(ShardError, match=r"longer holds sentences of up to 70 tokens.*leaves room for 59"):
+    with pytest.raises(ShardError, match=r"longer has sentences of up to 70 tokens.*allows 59"):
         ernie2.evaluate(run, tmp_path / "longer")
 
 

@@ -54,8 +54,8 @@ def labelled(folder):
 
 def note_of(run, planned):
     return (
-        f"Note: {run} is not finished (stopped at step 3 of {planned}): what follows is of its last checkpoint; "
-        f"`ernie2 resume {run}` finishes it."
+        f"Note: {run} is not finished (stopped at step 3 of {planned}). Using its last checkpoint; "
+        f"finish it with `ernie2 resume {run}`."
     )
 
 

@@ -150,7 +150,7 @@ def test_files_that_shards_json_names_are_compared(folder):
 
 def test_a_shard_made_with_another_tokeniser_is_refused(folder):
     write_shard(folder / "c" / "s1", columns(), NAMES, {"corpus": "c", "tokenizer": "other"})
-    with pytest.raises(ShardError, match=r"s1 was built with another tokeniser \(other\)"):
+    with pytest.raises(ShardError, match=r"s1 was prepared with another tokeniser \(other\)"):
         Shards(folder)
 
 

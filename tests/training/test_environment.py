@@ -91,7 +91,7 @@ def test_its_weights_still_start_a_new_run_and_are_evaluated_with_a_word_on_it(o
     run = ernie2.pretrain(made.model_dump(mode="json"), init_from=other_version)
     assert read_run(run).rules["sampling"] == 3
     ernie2.evaluate(other_version)
-    assert "trained under other sampling rules" in capsys.readouterr().err
+    assert "trained with other sampling rules" in capsys.readouterr().err
 
 
 def test_a_mirror_of_a_run_of_other_rules_is_not_fetched(other_version, place, tmp_path):

@@ -75,8 +75,8 @@ def build(
     """Build everything a run needs. `model`: for a warm start; default: initialised from the recipe's seed.
 
     `stages`: those of an existing run; default: from the recipe's method. `inherited_stages`: number of stages trained
-    by the run that this one extends; the warm-up is computed from the others. `group`: the process group. Each rank builds all
-    objects; parameters are those of the first.
+    by the run that this one extends; the warm-up is computed from the others. Each rank of `group` builds all objects;
+    parameters are those of the first.
 
     Raises `TaskError`, `ConfigError` or `ShardError` if recipe, tasks and shards do not match.
     """

@@ -50,7 +50,7 @@ def should_resume(run: Path, group: ProcessGroup) -> bool:
 
 def lock_advice(owner: str) -> str:
     """Return the rest of a message that starts with a folder locked by `owner`, with advice."""
-    return f"is in use by {owner}. Wait for it or stop it, or start another run with run=FOLDER."
+    return f"is in use by {owner}. Wait for it or stop it; run=FOLDER starts another run."
 
 
 def is_restart(run: Path, group: ProcessGroup) -> bool:
