@@ -60,7 +60,7 @@ def test_extend_then_evaluate_then_a_report_beside_another_run(ernie, place):
     [
         ("sentence_distence", (), "Did you mean 'sentence_distance'?"),
         ("knowledge_masking", (), "was trained already"),
-        ("sentence_distance", ("seed=1",), "in which order the earlier tasks"),
+        ("sentence_distance", ("seed=1",), "the order in which the earlier tasks"),
     ],
 )
 def test_what_is_wrong_ends_with_code_2_and_a_useful_word(ernie, place, task, more, told):

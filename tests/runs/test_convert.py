@@ -248,5 +248,5 @@ def test_a_checkpoint_without_a_model_card_gets_one_that_claims_nothing(tmp_path
     card = (tmp_path / "hf/README.md").read_text()
     assert card.startswith("---\nlibrary_name: transformers\n")
     assert "from a checkpoint in the format" in card
-    assert "Training data, licence and figures are not known here" in card
+    assert "Training data, licence and scores are unknown" in card
     assert "my secret" not in card

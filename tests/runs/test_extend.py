@@ -286,13 +286,13 @@ def test_an_extended_run_can_be_extended(place, extended, tmp_path):
     ("override", "told"),
     [
         ("batch.batch_tokens=512", "batch.batch_tokens: .*counted in packs"),
-        ("encoder.hidden=32", "only encoder.task_ids may grow"),
+        ("encoder.hidden=32", "only encoder.task_ids can grow"),
         ("encoder.task_ids=8", "can only grow"),
-        ("seed=3", "in which order the earlier tasks"),
-        ("tasks.knowledge_masking.mask_share=0.2", "earlier tasks keep their options"),
+        ("seed=3", "the order in which the earlier tasks"),
+        ("tasks.knowledge_masking.mask_share=0.2", "options of earlier tasks are fixed"),
         ("corpora.text.weight=2", "tasks.sentence_distance.corpora"),
         ("stages.method=multitask", "--replay"),
-        ("stages.steps=many", "takes one number"),
+        ("stages.steps=many", "must be one number"),
         ("tasks.sentence_distance.corpora=[nowhere]", "nowhere"),
         ("trian.peak_lr=1", "Did you mean 'train'"),
     ],
@@ -319,14 +319,16 @@ def test_a_task_there_is_none_of_is_refused(place):
 
 def test_a_run_that_is_not_finished_is_refused(begun, place, tmp_path):
     run = begun()
-    with pytest.raises(CheckpointError, match=rf"not finished \(it is stopped\): `ernie2 resume {run}`"):
+    with pytest.raises(
+        CheckpointError, match=rf"not finished \(it is stopped\)\. Finish it with `ernie2 resume {run}`"
+    ):
         ernie2.extend(run, "sentence_reordering", place / "later")
 
 
 def test_a_folder_that_holds_a_run_or_is_the_finished_one_is_refused(place, extended):
     with pytest.raises(CheckpointError, match=r"run\+sentence_distance contains a finished run"):
         ernie2.extend(place / "run", NEW, place / "later")
-    with pytest.raises(ConfigError, match="is the finished run itself"):
+    with pytest.raises(ConfigError, match="is the finished run, which must not change"):
         ernie2.extend(place / "run", NEW, place / "later", [f"run={place / 'run'}"])
 
 

@@ -91,7 +91,7 @@ def test_results_that_a_finished_run_lacks_are_written_by_resume(recipe, tmp_pat
     (run / name).rename(tmp_path / "away")
     assert not is_done(run)  # as a study asks
     ernie2.resume(run)
-    assert f"is finished, but has no {run / name}" in capsys.readouterr().err
+    assert f"is finished, but {run / name} " in capsys.readouterr().err
     assert is_done(run)
     assert all(path.read_bytes() == content for path, content in before.items() if content)
     ernie2.resume(run)
@@ -166,7 +166,7 @@ def test_a_file_where_the_run_folder_belongs_is_refused(recipe, tmp_path):
     [
         ("stages.steps=0", "stages.steps"),
         ("train.betas=[0.9, 1]", "train.betas.1"),
-        ("stages.order=[knowledge_masking]", "stages.order leaves out capitalization_prediction"),
+        ("stages.order=[knowledge_masking]", "stages.order lacks capitalization_prediction"),
         ("stages.order=[knowledge_masking, knowledge_masking]", "twice"),
         ("stages.order=[[]]", "empty list"),
     ],
@@ -184,7 +184,7 @@ def test_a_value_that_is_no_yaml_is_refused(recipe, tmp_path):
 @pytest.mark.parametrize("variant", ["kind=lstm", "norm=pre"])
 def test_a_run_that_hugging_face_has_no_class_for_ends_well_and_can_be_gone_on_from(recipe, tmp_path, variant, capsys):
     run = ernie2.pretrain(recipe, [f"encoder.{variant}"])
-    assert f"Note: Hugging Face's ErnieModel has no {variant}" in capsys.readouterr().err
+    assert f"Note: Hugging Face's ErnieModel does not support {variant}" in capsys.readouterr().err
     assert read_run(run).status == "done"
     card = (run / "hf" / "README.md").read_text(encoding="utf-8")
     assert "library_name: transformers" not in card
@@ -206,7 +206,7 @@ def test_settings_that_do_nothing_here_are_named(capsys):
     assert capsys.readouterr().err == ""
     warn_about_settings(TrainSettings(peak_lr=1e-3, precision="fp16", parallel="fsdp"), encoder, alone)
     fp16, fsdp = capsys.readouterr().err.splitlines()
-    assert fp16.startswith("Note: train.precision=fp16 makes a CPU slower")
+    assert fp16.startswith("Note: train.precision=fp16 is slower on a CPU")
     assert fsdp.startswith("Note: train.parallel=fsdp has no effect on one rank")
 
 

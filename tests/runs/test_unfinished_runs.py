@@ -120,7 +120,7 @@ def test_a_run_that_is_being_trained_is_in_use_for_every_command(place, tmp_path
     with FolderLock(run):
         with pytest.raises(FolderInUse, match=rf"^{run} is in use by process .*run=FOLDER starts another run\.$"):
             ernie2.pretrain(recipe)
-        with pytest.raises(FolderInUse, match=rf"^{run} is in use by process .* until its training is finished"):
+        with pytest.raises(FolderInUse, match=rf"^{run} is in use by process .* until it is finished"):
             ernie2.extend(run, "sentence_reordering", folder / "shards")
         plan(recipe, seconds=0.1)
         assert f"Note: {run} is in use by process " in (said := capsys.readouterr().err)
