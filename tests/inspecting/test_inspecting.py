@@ -125,7 +125,7 @@ def test_a_pair_is_shown_under_its_distance(tmp_path):
 
 def test_one_text_alone_says_why_sentence_distance_does_not_apply(shards):
     (task,) = inspect(shards, "sentence_distance", 1).tasks
-    assert "all are of one origin" in (task.unusable_reason or "")
+    assert "all are of one group" in (task.unusable_reason or "")
 
 
 def test_continuation_pieces_are_joined(tmp_path):

@@ -71,9 +71,9 @@ def test_a_task_the_corpus_can_never_show_is_refused_by_prepare_and_by_a_dry_run
     recipe["tasks"] = {"knowledge_masking": {}, "sentence_distance": {}}
     ernie2.prepare(recipe, workers=1)
     recipe["corpora"]["text"]["group"] = "book"
-    with pytest.raises(TaskError, match=r"'sentence_distance'.*0 of 5 documents \(all are of one origin\) of 'text'"):
+    with pytest.raises(TaskError, match=r"'sentence_distance'.*0 of 5 documents \(all are of one group\) of 'text'"):
         ernie2.prepare(recipe, workers=1, replace=True)
-    with pytest.raises(TaskError, match=r"'sentence_distance'.*\(all are of one origin\)"):
+    with pytest.raises(TaskError, match=r"'sentence_distance'.*\(all are of one group\)"):
         ernie2.plan(recipe)
 
 

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from ernie2.errors import TaskError
+from ernie2.errors import ConfigError, TaskError
 from ernie2.tasks.base import Arrangement, Segment, Source, find_task, known_tasks
+from ernie2.tasks.building import build_task
 from ernie2.tasks.instances import arrange, build_instance, lay_out
 from ernie2.tasks.labelled_pairs import DiscourseRelation, IRRelevance, LabelledPairs, LabelledPairsOptions
 from tiny import CLS, SEP, VOCABULARY, document, task
@@ -85,15 +86,17 @@ def test_whatever_is_cut_the_sequence_fits_and_the_label_stays(first, second, la
 
 
 @pytest.mark.parametrize(("second", "tenths"), [([20, 21], 0), ([10, 21], 5), ([10, 10, 11, 12], 10)])
-def test_the_cheap_rule_sees_the_share_of_pieces_in_common(second, tenths):
+def test_the_baseline_feature_is_the_share_of_common_tokens(second, tenths):
     pair = document([[[10, 11]], [second]], label="however")
     sequence = lay_out(Arrangement((Segment(pair, 0, 2), Segment(pair, 2, len(pair))), 0), VOCABULARY)
     assert discourse().baseline_feature(sequence, np.zeros(1, np.int64)).tolist() == [tenths]
 
 
-def test_token_tasks_ride_on_pairs_only_where_the_recipe_says_so():
+def test_token_tasks_label_pairs_only_if_the_recipe_allows_it():
     assert not discourse().allows_attached_tasks
     assert discourse(allows_attached_tasks=True).allows_attached_tasks
+    with pytest.raises(ConfigError, match="hosts_riders: this key is now allows_attached_tasks"):
+        build_task("discourse_relation", {"hosts_riders": True}, VOCABULARY)
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def test_a_corpus_that_shows_every_class_has_no_reason_against_it(tmp_path, name
 
 
 def test_sentence_distance_needs_documents_of_two_origins(tmp_path):
-    assert why(corpus_of(tmp_path, [1, 1, 1]), "sentence_distance") == "all are of one origin"
+    assert why(corpus_of(tmp_path, [1, 1, 1]), "sentence_distance") == "all are of one group"
 
 
 def test_sentence_distance_needs_pairs_of_sentences_that_fit_a_sequence(tmp_path):
@@ -145,9 +145,7 @@ def test_token_document_relation_needs_documents_longer_than_a_sequence(tmp_path
 
 def test_a_task_is_refused_by_name_with_the_reason(tmp_path):
     shards = corpus_of(tmp_path, [1, 1, 1])
-    match = (
-        r"'sentence_distance' has nothing to read.*0 of 3 documents \(all are of one origin\) of 'text'.*than one or"
-    )
+    match = r"'sentence_distance' has nothing to read.*0 of 3 documents \(all are of one group\) of 'text'.*than one gr"
     with pytest.raises(TaskError, match=match):
         build_feeds(shards, [task("sentence_distance")])
 

@@ -1,1 +1,1 @@
-"""Looking at shards: what a person can check by eye."""
+"""Statistics and examples of prepared data, for a person to check."""

@@ -1,4 +1,4 @@
-"""What is in a folder of shards: figures per corpus, label statistics and examples per task, as plain values."""
+"""Inspection of a shards folder: statistics of corpora, label statistics and examples of tasks."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ from ernie2.tasks.building import build_tasks, vocabulary_of
 from ernie2.tasks.usable_data import UsableData, usable_table
 
 INSTANCES = 300
-"""Instances behind the statistics of a task."""
+"""Instances used for the statistics of a task."""
 EXAMPLE_TOKENS = 96
-"""Longest example; statistics are taken over sequences as long as in training."""
+"""Maximum length of an example; statistics use sequences as long as in training."""
 SAMPLED_TOKENS = 20_000_000
-"""Share of cased words is counted over whole shards, evenly spaced, up to about this many tokens."""
+"""Approximate number of tokens, in evenly spaced shards, from which shares of cased words are computed."""
 
 
 @dataclass(frozen=True, slots=True)
 class CorpusStatistics:
-    """One corpus. Shares are of words (cased) and of cased words (capitals); means are of tokens and of sentences.
+    """Statistics of one corpus.
 
-    `labels`: class → pairs of a corpus of labelled pairs, empty for documents.
+    `cased_share` is a share of words, `capital_share` one of cased words. `labels`: class → number of labelled pairs,
+    empty for documents.
     """
 
     name: str
@@ -52,10 +53,10 @@ class CorpusStatistics:
 
 @dataclass(frozen=True, slots=True)
 class TaskStatistics:
-    """One task. `unusable_reason`: why it has no statistics, else None; all else is empty if the task fails.
+    """Statistics of one task. `unusable_reason`: why there are none, else None; all else is empty if the task fails.
 
-    `tokens` and `scored` are sums over `instances`; `label_counts`: what `counts_heading` names; `examples` are
-    texts in which the labels are written.
+    `tokens` and `scored` are sums over `instances`; `label_counts` are those of `Task.count_labels`; `examples`
+    are texts with their labels.
     """
 
     name: str
@@ -71,21 +72,21 @@ class TaskStatistics:
     label_counts: Mapping[str, int] | None = None
     examples: tuple[str, ...] = ()
     can_contain: bool = True
-    """False: the examples were to contain something that this task does not know."""
+    """False: the task has no class or kind of spans called `containing`."""
     has_spans: bool = True
-    """False: they were to contain a kind of spans of which the corpora that this task reads have none."""
+    """False: `containing` is a kind of spans that the corpora of the task do not have."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What is in a folder of shards, as plain values."""
+    """Statistics and examples of a shards folder."""
 
     folder: str
     vocab_size: int
     cased: bool
     sequence_tokens: int
     containing: str | None
-    """What the examples were to contain."""
+    """Class or kind of spans that the examples must contain, or None."""
     corpora: tuple[CorpusStatistics, ...]
     tasks: tuple[TaskStatistics, ...]
 
@@ -100,26 +101,26 @@ def inspect(
     containing: str | None = None,
     weights: Mapping[str, float | None] | None = None,
 ) -> Inspection:
-    """Looks at the shards in folder `shards` through `task`; where it is None, through those of `options`, else all.
+    """Inspect the folder `shards` with `task`; if it is None, with the tasks of `options`, or else with all tasks.
 
-    `options`: task name → its options, those of a recipe; `weights`: by corpus, as in `feeds`. `containing`: a class or
-    a kind of spans that the examples must contain. Raises `ShardError`, `UnknownTask` or `ConfigError`; a task that
-    cannot work on these shards is not an error but told in its figures.
+    `options`: task name → its options in a recipe; `weights`: by corpus, as in `build_feeds`. `containing`: a class or
+    kind of spans that the examples must contain. Raises `ShardError`, `UnknownTask` or `ConfigError`. A task that
+    cannot use these shards is not an error; its statistics give the reason.
     """
     opened = Shards(shards)
-    pieces = load_shards_tokenizer(opened)
+    tokenizer = load_shards_tokenizer(opened)
     given = options or {}
     pairs = [corpus.name for corpus in opened.corpora.values() if corpus.labels]
     named = [task] if task is not None else list(given)
-    figures: list[TaskStatistics] = []
+    statistics: list[TaskStatistics] = []
     for name in named or known_tasks():
         try:
             kind = find_task(name)
-            # where no recipe gives options, labelled pairs are looked at corpus by corpus, each with its own labels
-            looks = [{"corpora": [corpus]} for corpus in pairs] if kind.labels_from_data and pairs else [{}]
-            figures += [
-                _inspect_task(kind, one, opened, pieces, examples, seed, sequence_tokens, containing, weights)
-                for one in ([given[name]] if name in given else looks)
+            # without options, labelled pairs are inspected corpus by corpus, because their labels may differ
+            default = [{"corpora": [corpus]} for corpus in pairs] if kind.labels_from_data and pairs else [{}]
+            statistics += [
+                _inspect_task(kind, one, opened, tokenizer, examples, seed, sequence_tokens, containing, weights)
+                for one in ([given[name]] if name in given else default)
             ]
         except USER_CODE_ERRORS as error:
             if named or name in BUILT_IN:
@@ -129,9 +130,9 @@ def inspect(
                 if isinstance(error, Ernie2Error)
                 else f"it failed with {error!r}{user_code_location(error)}."
             )
-            figures.append(TaskStatistics(name, unusable_reason=reason))
-    if containing is not None and not any(found.can_contain for found in figures):
-        classes = {label for found in figures for label in found.label_counts or ()}
+            statistics.append(TaskStatistics(name, unusable_reason=reason))
+    if containing is not None and not any(one.can_contain for one in statistics):
+        classes = {label for one in statistics for label in one.label_counts or ()}
         raise ConfigError(
             f"{containing!r} is not a kind of span or a class of these tasks."
             f"{did_you_mean(containing, [*SPAN_KINDS, *classes])} Kinds: {', '.join(SPAN_KINDS)}; classes are "
@@ -139,12 +140,12 @@ def inspect(
         )
     return Inspection(
         folder=str(opened.folder),
-        vocab_size=pieces.vocab_size,
-        cased=pieces.cased,
+        vocab_size=tokenizer.vocab_size,
+        cased=tokenizer.cased,
         sequence_tokens=sequence_tokens,
         containing=containing,
         corpora=tuple(_inspect_corpus(corpus) for corpus in opened.corpora.values()),
-        tasks=tuple(figures),
+        tasks=tuple(statistics),
     )
 
 
@@ -154,8 +155,8 @@ def _inspect_corpus(corpus: ShardedCorpus) -> CorpusStatistics:
     def rows(name: str) -> int:
         return sum(column[name]["shape"][0] - 1 for column in columns if name in column)
 
-    every = max(1, -(-sum(len(shard.tokens) for shard in corpus.shards) // SAMPLED_TOKENS))
-    flags = sum((np.bincount(shard.flags, minlength=256) for shard in corpus.shards[::every]), np.zeros(256, np.int64))
+    stride = max(1, -(-sum(len(shard.tokens) for shard in corpus.shards) // SAMPLED_TOKENS))
+    flags = sum((np.bincount(shard.flags, minlength=256) for shard in corpus.shards[::stride]), np.zeros(256, np.int64))
     words, cased, capitals = (
         int(flags[np.arange(256) & mask == mask].sum())
         for mask in (WORD_START, WORD_START | CASED, WORD_START | CASED | CAPITALISED)
@@ -180,7 +181,7 @@ def _inspect_corpus(corpus: ShardedCorpus) -> CorpusStatistics:
 
 
 def count_spans(corpus: ShardedCorpus) -> dict[str, int]:
-    """Return how many spans a corpus has of each kind that it has any of."""
+    """Return the number of spans of a corpus by kind, without kinds that it does not have."""
     columns = [shard.facts["columns"] for shard in corpus.shards]
     counts = {kind: sum(one.get(f"spans_{kind}", {"shape": [0]})["shape"][0] for one in columns) for kind in SPAN_KINDS}
     return {kind: count for kind, count in counts.items() if count}
@@ -190,43 +191,43 @@ def _inspect_task(
     kind: type[Task],
     options: Mapping[str, Any],
     shards: Shards,
-    pieces: SubwordTokenizer,
+    tokenizer: SubwordTokenizer,
     examples: int,
     seed: int,
     sequence_tokens: int,
     containing: str | None,
     weights: Mapping[str, float | None] | None,
 ) -> TaskStatistics:
-    figures = TaskStatistics(kind.name, kind.about, kind.needs, kind.legend, kind.counts_heading)
-    vocabulary = vocabulary_of(pieces)
+    statistics = TaskStatistics(kind.name, kind.about, kind.needs, kind.legend, kind.counts_heading)
+    vocabulary = vocabulary_of(tokenizer)
     try:
         (task,) = build_tasks({kind.name: options}, vocabulary, shards.corpora)
         usable = usable_table(shards.corpora, [task], sequence_tokens=sequence_tokens)[task.name]
-        figures = replace(figures, usable=usable)
+        statistics = replace(statistics, usable=usable)
         feed, _ = build_feeds(shards, [task], weights=weights, sequence_tokens=sequence_tokens)
-        made = collect_instances(task, feed, vocabulary, sequence_tokens, INSTANCES, seed)
+        instances = collect_instances(task, feed, vocabulary, sequence_tokens, INSTANCES, seed)
         counts: Counter[str] = Counter()
-        for instance in made:
+        for instance in instances:
             counts.update(task.count_labels(instance.sequence, instance.labels[task.name]))
-        wanted = None if containing is None else instance_filter(task, containing)
-        can_contain = containing is None or wanted is not None
-        is_kind = containing in SPAN_KINDS and containing not in (task.labels or ())
-        has_spans = not is_kind or any(containing in count_spans(corpus) for corpus in feed[kind.name].corpora)
-        short = min(EXAMPLE_TOKENS, sequence_tokens)
-        shown = (
-            collect_instances(task, feed, vocabulary, short, examples, seed, wanted)
+        contains = None if containing is None else instance_filter(task, containing)
+        can_contain = containing is None or contains is not None
+        is_span_kind = containing in SPAN_KINDS and containing not in (task.labels or ())
+        has_spans = not is_span_kind or any(containing in count_spans(corpus) for corpus in feed[kind.name].corpora)
+        limit = min(EXAMPLE_TOKENS, sequence_tokens)
+        selected = (
+            collect_instances(task, feed, vocabulary, limit, examples, seed, contains)
             if can_contain and has_spans
             else []
         )
     except TaskError as error:
-        return replace(figures, unusable_reason=str(error))
+        return replace(statistics, unusable_reason=str(error))
     return replace(
-        figures,
-        instances=len(made),
-        tokens=sum(len(instance) - 1 - instance.sequence.segment_count for instance in made),
-        scored=sum(len(instance.labels[task.name].positions) for instance in made),
+        statistics,
+        instances=len(instances),
+        tokens=sum(len(instance) - 1 - instance.sequence.segment_count for instance in instances),
+        scored=sum(len(instance.labels[task.name].positions) for instance in instances),
         label_counts=counts,
-        examples=tuple(write_example(task, instance, pieces) for instance in shown),
+        examples=tuple(write_example(task, instance, tokenizer) for instance in selected),
         can_contain=can_contain,
         has_spans=has_spans,
     )

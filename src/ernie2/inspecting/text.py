@@ -14,14 +14,14 @@ from ernie2.shards.unknown_tokens import HIGH_SHARE, describe_share
 from ernie2.tasks.usable_data import corpora_by_note
 
 MAX_LABELS = 10
-"""The commonest classes that are written out."""
+"""Maximum number of classes listed, the most frequent."""
 _WIDTH = 110
 
 
 def render(inspection: Inspection) -> str:
-    """Writes an inspection as plain text."""
+    """Return an inspection as plain text."""
     case = "cased" if inspection.cased else "uncased"
-    lines = [f"{inspection.folder}: vocabulary of {inspection.vocab_size:,} pieces, {case}", ""]
+    lines = [f"{inspection.folder}: vocabulary of {inspection.vocab_size:,} tokens, {case}", ""]
     for corpus in inspection.corpora:
         lines += [*_corpus_lines(corpus), ""]
     if inspection.tasks and not any(task.has_spans for task in inspection.tasks):
@@ -36,8 +36,8 @@ def _corpus_lines(corpus: CorpusStatistics) -> list[str]:
     if corpus.cased_share:
         cased += f", {corpus.capital_share:.0%} of these begin with a capital"
     sentence, paragraph = corpus.tokens_a_sentence, corpus.sentences_a_paragraph
-    what = "labelled pairs" if corpus.labels else "documents or sections"
-    documents = f"{corpus.documents:,} {what} ({corpus.heldout_documents:,} held out)"
+    unit = "labelled pairs" if corpus.labels else "documents or sections"
+    documents = f"{corpus.documents:,} {unit} ({corpus.heldout_documents:,} held out)"
     lines = [
         f"corpus {corpus.name} ({corpus.language}; licence: {corpus.licence})",
         f"  {documents}, {corpus.tokens:,} tokens",
@@ -49,15 +49,15 @@ def _corpus_lines(corpus: CorpusStatistics) -> list[str]:
 
 
 def is_lossy(facts: Mapping[str, Any]) -> bool:
-    """Whether `loss_lines` tells of text that is left out, cut, or not in the vocabulary."""
+    """Return whether text of a corpus was dropped, truncated, or is often [UNK]."""
     lost = [*facts.get("dropped", {}).values(), *(facts.get("dropped_spans") or {}).values(), facts.get("cut_texts")]
     return any(lost) or facts.get("unknown_share", 0.0) > HIGH_SHARE
 
 
 def loss_lines(facts: Mapping[str, Any]) -> list[str]:
-    """What is lost of a corpus in its shards, and what was cut, from its facts in shards.json.
+    """Return what is missing from a corpus in its shards, from its entry in shards.json.
 
-    Words as [UNK]; documents and spans left out, by reason; texts that were too long for one document.
+    Words as [UNK]; dropped documents and spans by reason; texts too long for one document.
     """
     spans, cut = facts.get("dropped_spans"), facts.get("cut_texts", 0)
     return [
@@ -69,7 +69,7 @@ def loss_lines(facts: Mapping[str, Any]) -> list[str]:
 
 
 def _format_shares(counts: Mapping[str, int]) -> str:
-    """The classes that were counted with their shares, the commonest `MAX_LABELS` where there are more."""
+    """Return counted classes with their shares, at most the `MAX_LABELS` most frequent."""
     total = max(sum(counts.values()), 1)
     shown = counts if len(counts) <= MAX_LABELS else dict(Counter(counts).most_common(MAX_LABELS))
     left = len(counts) - len(shown)
@@ -107,8 +107,8 @@ def _task_lines(task: TaskStatistics, sequence_tokens: int, containing: str | No
         _wrap(f"{task.counts_heading}: {_format_shares({name: count for name, count in counts.items() if count})}")
     )
     if containing is not None and task.has_spans and not task.examples:
-        found = f"no example with {containing!r} was found" if task.can_contain else f"has no class {containing!r}"
-        lines.append(f"  {found}")
+        reason = f"no example with {containing!r} was found" if task.can_contain else f"has no class {containing!r}"
+        lines.append(f"  {reason}")
     if task.examples and task.legend:
         lines.append(_wrap(f"how to read: {task.legend}"))
     for number, example in enumerate(task.examples, 1):

@@ -10,7 +10,7 @@ The pairs and labels are those of a pair corpus; a subclass only sets its name, 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.random import Generator
@@ -25,6 +25,8 @@ from ernie2.tasks.pairs import OVERLAP_NAME, overlap, pair_texts, truncate_pair
 
 class LabelledPairsOptions(Options):
     """Options of every task on labelled pairs."""
+
+    RENAMED: ClassVar = {"hosts_riders": "allows_attached_tasks"}
 
     labels: tuple[Annotated[str, Field(coerce_numbers_to_str=True)], ...] | None = Field(default=None, min_length=2)
     """Names of the classes in order; null: the labels of its corpora. They are fixed when a run starts."""

@@ -33,7 +33,7 @@ class SentenceDistance(SentenceTask):
     name = "sentence_distance"
     title = "Sentence distance"
     about = "Are two sentences adjacent, further apart in one document, or from different documents?"
-    needs = "documents of at least three sentences, of more than one origin"
+    needs = "documents of at least three sentences, of more than one group"
     baseline_name = OVERLAP_NAME
     legend = "adjacent: (2) follows (1); same_document: it comes later; different_documents: it is from another text"
     labels = ("adjacent", "same_document", "different_documents")

@@ -1,4 +1,4 @@
-"""What of a corpus a task can use: documents, and tokens it scores. `prepare` prints it; a task is refused by it."""
+"""Which documents and tokens of a corpus a task can use; `prepare` prints it, and unusable corpora are refused."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from ernie2.tasks.building import corpora_for
 from ernie2.tasks.instances import arrange, arrange_unlabelled, build_instance
 
 MIN_USABLE_SHARE = 0.01
-"""Share of its documents a corpus must offer a task: below it the walk would mostly pass documents over (ours)."""
+"""Least share of usable documents in a corpus; below it, reading would mostly skip documents (ours)."""
 LOW_SCORED_SHARE = 0.01
-"""Share of tokens scored below which a task is warned of: each step costs as much as one that scores all (ours)."""
+"""Share of scored tokens below which a warning is given: a step costs the same as if all were scored (ours)."""
 SAMPLED_DOCUMENTS, SAMPLED_SEQUENCES = 200, 2
-"""Documents of a corpus a token task is tried on, evenly spaced, and sequences from the beginning of each."""
+"""Documents, evenly spaced, on which a token task is tried, and sequences from the start of each."""
 
 MAX_ATTEMPTS = 2_000
-"""Attempts in a row that may show no label of a task before it is stopped by name."""
+"""Consecutive attempts without a label after which a task is refused or a run stops."""
 
 _MAX_DRAWS = 100
 
 
 class _NoOtherGroupError(TaskError):
-    """All documents of a split are of one origin."""
+    """All documents of a split belong to one group."""
 
 
 class UsableData(TypedDict):
-    """`usable` documents of the `of` that were looked at; plain JSON.
+    """Usability of one corpus for one task, as plain JSON: `usable` of `of` checked documents.
 
-    `why`: why nothing of them can be shown. Of a token task also, from a sample: `scored`, the share of tokens it
-    scores, and `notes`, what to warn of.
+    `why`: the reason if no document can give a label. For token tasks, from a sample: `scored`, the share of scored
+    tokens, and `notes`, warnings.
     """
 
     usable: int
@@ -47,13 +47,13 @@ class UsableData(TypedDict):
 
 
 UsableTable = Mapping[str, Mapping[str, UsableData]]
-"""By task, then by corpus it may read."""
+"""By task, then by corpus."""
 
 
 def count_usable(corpus: ShardedCorpus, task: Task, split: str = "train", most: int = 5_000) -> tuple[int, int]:
-    """Returns (usable documents, documents looked at): all of the split, or `most` evenly spaced where it has more.
+    """Return (usable documents, checked documents): all of the split, or at most `most`, evenly spaced.
 
-    A task that `unsupported_reason()` the tokeniser can use none.
+    If the task does not support the tokeniser, no document is usable.
     """
     size = corpus.num_documents(split)
     looked_at = min(size, most)
@@ -64,13 +64,13 @@ def count_usable(corpus: ShardedCorpus, task: Task, split: str = "train", most: 
 
 
 def is_sufficient(task: Task, counts: UsableData) -> bool:
-    """Whether a corpus offers enough: 1 % of its documents, and the share of tokens scored that the task asks for."""
+    """Return whether 1 % of the documents are usable, and at least `min_scored_share` of the tokens are scored."""
     enough = counts["usable"] > 0 and counts["usable"] >= MIN_USABLE_SHARE * counts["of"]
     return enough and counts.get("scored", 1.0) >= task.min_scored_share
 
 
 def describe_usable(task: Task, counts: UsableData) -> str:
-    """ "901 of 1,548 documents", why it is none, and the share of tokens scored where the task asks for one."""
+    """Return "901 of 1,548 documents", with the reason if unusable, or the scored share if the task has a minimum."""
     documents = f"{counts['usable']:,} of {counts['of']:,} documents"
     if "why" in counts:
         return f"{documents} ({counts['why']})"
@@ -79,7 +79,7 @@ def describe_usable(task: Task, counts: UsableData) -> str:
 
 
 def corpora_by_note(usable: Mapping[str, UsableData]) -> dict[str, list[str]]:
-    """Return what to warn of in the corpora of a task: note -> the corpora it holds for, so that each is said once."""
+    """Return the warnings of a task: note → corpora to which it applies, so that each is printed once."""
     corpora: dict[str, list[str]] = {}
     for name, counts in usable.items():
         for note in counts.get("notes", ()):
@@ -90,9 +90,9 @@ def corpora_by_note(usable: Mapping[str, UsableData]) -> dict[str, list[str]]:
 def usable_table(
     corpora: Mapping[str, ShardedCorpus], tasks: Sequence[Task], split: str = "train", sequence_tokens: int = 512
 ) -> UsableTable:
-    """Returns what every task can use of every corpus it may read, in sequences of up to `sequence_tokens`.
+    """Return the usable data of every task in each of its corpora, in sequences of up to `sequence_tokens`.
 
-    Raises `TaskError` like `corpora_for`.
+    Raises `TaskError` as `corpora_for` does.
     """
     table: dict[str, dict[str, UsableData]] = {task.name: {} for task in tasks}
     for task in tasks:
@@ -104,9 +104,9 @@ def usable_table(
             elif (
                 usable
                 and isinstance(task, TokenTask)
-                and (found := _measure_sample(corpus, task, split, sequence_tokens))
+                and (sample := _measure_sample(corpus, task, split, sequence_tokens))
             ):
-                counts["scored"], counts["notes"] = found
+                counts["scored"], counts["notes"] = sample
             table[task.name][name] = counts
     return table
 
@@ -114,10 +114,7 @@ def usable_table(
 def _measure_sample(
     corpus: ShardedCorpus, task: TokenTask, split: str, sequence_tokens: int
 ) -> tuple[float, list[str]] | None:
-    """Arrange and label a sample of a corpus as training would.
-
-    Return the share of tokens the task scores, and what to warn of; None where there is no text.
-    """
+    """Label a sample of a corpus as in training; return the scored share and warnings, or None without text."""
     size = corpus.num_documents(split)
     sampled = min(size, SAMPLED_DOCUMENTS)
     rng = np.random.default_rng(0)
@@ -137,62 +134,65 @@ def _measure_sample(
             start = arranged.next_sentence
     if not tokens:
         return None
-    share, little = scored / tokens, max(LOW_SCORED_SHARE, 2 * task.min_scored_share)
-    few = f"it scores {share:.1%} of the tokens, less than {little:.0%}: few labels for the steps it takes."
-    return share, [*([few] if share < little else []), *task.notes(sequences)]
+    share, low = scored / tokens, max(LOW_SCORED_SHARE, 2 * task.min_scored_share)
+    few = f"it scores {share:.1%} of the tokens, less than {low:.0%}: few labels for the steps it takes."
+    return share, [*([few] if share < low else []), *task.notes(sequences)]
 
 
 def draw_other_document(
     corpus: ShardedCorpus, split: str, document: AnnotatedDocument, rng: Generator
 ) -> AnnotatedDocument | None:
-    """Return a random document of another group than `document`, None where there is none."""
+    """Return a random document of another group than `document`, or None if there is none."""
     size = corpus.num_documents(split)
     for _ in range(_MAX_DRAWS):
         other = corpus.document(split, int(rng.integers(size)))
         if other.group != document.group:
             return other
-    others = corpus.documents_outside_group(split, document.group)  # one group has nearly all of the documents
+    others = corpus.documents_outside_group(split, document.group)  # nearly all documents are of one group
     return corpus.document(split, int(others[rng.integers(len(others))])) if len(others) else None
 
 
 def unusable_reason(task: Task, corpus: ShardedCorpus, split: str, sequence_tokens: int) -> str | None:
-    """Return why a corpus shows nothing of a task in sequences of up to `sequence_tokens`, None where it does.
+    """Return why a corpus gives a task no labels in sequences of up to `sequence_tokens`, or None if it does.
 
-    A task whose classes the caller draws must show each of them. Documents are walked over as in training, evenly
-    spaced where there are more than `MAX_ATTEMPTS`. Raises `TaskError` where the task breaks its contract.
+    A balanced task must be able to give every class. Documents are read as in training, evenly spaced if there are more
+    than `MAX_ATTEMPTS`. Raises `TaskError` if the task fails or returns an invalid result.
     """
     labels = task.labels if isinstance(task, SentenceTask) and task.balanced else (None,)
     try:
         for label in labels or ():
-            if not _shows(task, corpus, split, sequence_tokens, label):
+            if not _can_show(task, corpus, split, sequence_tokens, label):
                 what = f"showed the label {label!r}" if label else "had anything to score"
                 return f"none of {MAX_ATTEMPTS:,} attempts {what}"
     except _NoOtherGroupError:
-        return "all are of one origin"
+        return "all are of one group"
     return None
 
 
-def _shows(task: Task, corpus: ShardedCorpus, split: str, sequence_tokens: int, label: str | None) -> bool:
-    """Whether one of `MAX_ATTEMPTS` attempts shows `label`, or, where it is None, anything to score."""
+def _can_show(task: Task, corpus: ShardedCorpus, split: str, sequence_tokens: int, label: str | None) -> bool:
+    """Return whether one of `MAX_ATTEMPTS` attempts gives `label`, or anything to score if `label` is None."""
     rng = np.random.default_rng(0)
     size = corpus.num_documents(split)
     looked_at = min(size, MAX_ATTEMPTS)
     sentence_task = task if isinstance(task, SentenceTask) else None
-    labellers = [task] if isinstance(task, TokenTask) else []
-    turn = sentence = 0
+    token_tasks = [task] if isinstance(task, TokenTask) else []
+    number = sentence = 0
     for _ in range(MAX_ATTEMPTS if size else 0):
-        document = corpus.document(split, turn % looked_at * size // looked_at)
+        document = corpus.document(split, number % looked_at * size // looked_at)
         if not task.can_use(document):
-            turn, sentence = turn + 1, 0
+            number, sentence = number + 1, 0
             continue
         source = Source(document, sentence, partial(_draw_other_or_raise, corpus, split, document, rng))
         arranged = arrange(sentence_task, source, label, sequence_tokens, rng)
         if arranged is not None:
-            instance = build_instance(arranged, sentence_task, labellers, task.vocabulary, rng)
+            instance = build_instance(arranged, sentence_task, token_tasks, task.vocabulary, rng)
             if len(instance.labels[task.name].positions):
                 return True
-        on = arranged.next_sentence if arranged is not None else None
-        turn, sentence = (turn, on) if on is not None and on < document.sentence_count else (turn + 1, 0)
+        following = arranged.next_sentence if arranged is not None else None
+        if following is not None and following < document.sentence_count:
+            sentence = following
+        else:
+            number, sentence = number + 1, 0
     return False
 
 
