@@ -1,4 +1,4 @@
-"""Cells as texts and labels: what counts as none, what is changed, and what is refused."""
+"""Cells as texts and labels: missing values, normalisation and errors."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from ernie2.errors import DataError
         (None, None), (math.nan, None), ("", None), (" ", None), ("nan", None), ("NaN ", None), ("None", "None"),
     ],
 )  # fmt: skip
-def test_a_label_is_one_class_however_it_is_written(value: Any, label: str | None) -> None:
+def test_spellings_of_a_label_are_one_class(value: Any, label: str | None) -> None:
     assert parse_label(value, "y", "here") == label
 
 
-def test_what_is_changed_is_counted() -> None:
+def test_normalisations_are_counted() -> None:
     changes: Counter[str] = Counter()
     for value in ("pos ", "pos", 1.0, " 1.0", "2", None, " "):
         parse_label(value, "y", "here", changes)
@@ -49,7 +49,7 @@ def test_what_is_changed_is_counted() -> None:
 
 
 @pytest.mark.parametrize("value", [0.5, math.inf, ["a"], {"a": 1}, "\ud800"])
-def test_what_is_no_label_is_refused(value: Any) -> None:
+def test_an_invalid_label_is_refused(value: Any) -> None:
     with pytest.raises(DataError, match=r"^here: "):
         parse_label(value, "y", "here")
 
@@ -62,7 +62,7 @@ def test_a_text_is_a_string_or_refused(value: Any, kind: str) -> None:
         parse_text(value, "a", "here")
 
 
-def test_a_text_stays_as_it_is_and_nothing_is_no_text() -> None:
+def test_a_text_is_unchanged_and_a_blank_one_is_missing() -> None:
     assert parse_text(" two  words ", "a", "here") == " two  words "
     assert [parse_text(value, "a", "here") for value in (None, math.nan, "", "  ")] == [None] * 4
     with pytest.raises(DataError, match=r"here: the text contains \\ud83d, half of a surrogate pair"):
@@ -76,20 +76,20 @@ def test_tokens_are_strings() -> None:
             parse_tokens(["a", token], "t", "here")
 
 
-def test_a_dash_is_no_label_beside_those_of_inference_only() -> None:
+def test_a_dash_is_no_label_only_among_labels_of_inference() -> None:
     assert are_nli_labels(["-", "Entailment", "neutral"])
     assert are_nli_labels(["entailment", "not_entailment"])
     for labels in (["-", "+"], ["-"], [], ["entailment", "other"]):
         assert not are_nli_labels(labels)
 
 
-def test_rows_are_called_by_the_first_name_that_is_filled() -> None:
+def test_rows_are_named_by_the_first_column_with_a_value() -> None:
     assert row_name({"id": 7.0}, ("id",), 3) == "7"
     assert row_name({"id": None, "idx": "x"}, ("id", "idx"), 3) == "x"
     assert row_name({"id": math.nan}, ("id",), 3) == "3"
 
 
-def test_cells_may_spell_numbers_lists_and_objects() -> None:
+def test_cells_may_contain_numbers_lists_and_objects() -> None:
     assert [parse_number(value) for value in ("3.5", 2, "x", True, "nan", math.inf, None)] == [3.5, 2, *[None] * 5]
     assert [parse_number(value) for value in (" 2 ", "+1.", ".5", "-2e-3")] == [2.0, 1.0, 0.5, -0.002]
     assert [parse_number(value) for value in ("1_5", "１", "٣", "0x1", "", "1e", "inf")] == [None] * 7
@@ -109,12 +109,12 @@ def test_cells_may_spell_numbers_lists_and_objects() -> None:
         "[None, 'a']",
     ],
 )
-def test_lists_and_objects_in_the_spelling_of_python_are_refused(cell: str) -> None:
+def test_lists_and_objects_in_python_syntax_are_refused(cell: str) -> None:
     with pytest.raises(DataError, match=r"^here: .* is a list or object in Python syntax, not in JSON. Save the table"):
         parse_table_cell(cell, "here")
-    assert parse_json_cell(cell, "here") == cell  # a text may be written so
+    assert parse_json_cell(cell, "here") == cell  # valid as a text
 
 
 @pytest.mark.parametrize("cell", ["[sic]", "[ 'tis ]", "{x}", "{'a'}", "['a", "[Nonesuch]"])
-def test_texts_in_brackets_stay_texts(cell: str) -> None:
+def test_texts_in_brackets_remain_texts(cell: str) -> None:
     assert parse_table_cell(cell, "here") == cell

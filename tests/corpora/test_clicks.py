@@ -1,4 +1,4 @@
-"""Click logs: three classes worked out by hand, and what holds for any log."""
+"""Click logs: three classes worked out by hand, and properties of any log."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def rows_of(path: Path) -> list[list[str]]:
     return [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def test_a_log_gives_the_three_classes_a_person_finds(tmp_path: Path) -> None:
+def test_a_log_gives_the_three_classes_worked_out_by_hand(tmp_path: Path) -> None:
     mined = mine_clicks(str(write(tmp_path / "log.tsv", LOG)), tmp_path / "out.tsv", 5)
     head, *rows = rows_of(tmp_path / "out.tsv")
     assert head == ["query", "title", "label", "group"]
@@ -59,7 +59,7 @@ def test_a_log_gives_the_three_classes_a_person_finds(tmp_path: Path) -> None:
     irrelevant = {query: {row[1] for row in rows if row[0] == query and row[2] == "2"} for query in ("fox", "owl")}
     assert irrelevant["fox"] < {"Owls", "Owl Labs", "Snowy owl"}
     assert len(irrelevant["fox"]) == 2  # as many as it skipped
-    assert irrelevant["owl"] == {"Foxes", "Fox hunting"}  # all there are
+    assert irrelevant["owl"] == {"Foxes", "Fox hunting"}  # all titles of other queries
     assert mined.labels == {"0": 3, "1": 4, "2": 4}
     assert mined.drops.as_dict() == {"query of fewer than 5 rows": 1, "row without query or title": 1}
 
@@ -74,7 +74,7 @@ def test_nothing_of_a_rare_query_or_of_a_user_is_left(tmp_path: Path) -> None:
     assert "my secret\tSecrets\t0\tmy secret" in (tmp_path / "out.tsv").read_text(encoding="utf-8")
 
 
-def test_where_every_title_was_shown_none_is_drawn_and_that_is_told(tmp_path: Path) -> None:
+def test_no_title_is_sampled_if_all_were_shown_and_that_is_counted(tmp_path: Path) -> None:
     log = [("fox", "Foxes", "1"), ("fox", "Fox News", "0")]
     mined = mine_clicks(str(write(tmp_path / "log.tsv", log)), tmp_path / "out.tsv", 1)
     assert mined.labels == {"0": 1, "1": 1, "2": 0}
@@ -138,7 +138,7 @@ def test_a_wrong_line_is_named_and_nothing_is_left(line: str, said: str, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["log.tsv"]
 
 
-def test_a_minimal_count_below_one_is_refused(tmp_path: Path) -> None:
+def test_a_minimum_count_below_one_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="min_query_count is 0"):
         mine_clicks(str(write(tmp_path / "log.tsv", LOG)), tmp_path / "out.tsv", 0)
 
@@ -153,7 +153,7 @@ def test_a_full_disk_while_loading_the_log_is_a_storage_error(tmp_path: Path, mo
     assert [path.name for path in tmp_path.iterdir()] == ["log.tsv"]
 
 
-def test_a_query_of_nan_is_none_and_counted(tmp_path: Path) -> None:
+def test_a_query_of_nan_is_dropped_and_counted(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     log.write_text(
         '{"query": NaN, "title": "a", "clicked": 1}\n'

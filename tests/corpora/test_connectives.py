@@ -1,4 +1,4 @@
-"""Discourse pairs: 60 sentences a language with every pair written down by hand, and what holds for any text."""
+"""Discourse pairs: 60 sentences per language with every pair listed by hand, and properties of any text."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from ernie2.storage.listing import bundled_data_folder
 
 SHARED = Path(os.environ.get("ERNIE2_SHARED_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 
-# Paragraphs, each a tuple of sentences, with the pairs it holds: (number of the first sentence, label, second one). A
-# second sentence of None is that of the text, which loses nothing.
+# Paragraphs, each a tuple of sentences, with its pairs: (number of the first sentence, label, second one). A
+# second sentence of None is the sentence of the text, unchanged.
 Paragraph = tuple[tuple[str, ...], list[tuple[int, str, str | None]]]
 
 ENGLISH: list[Paragraph] = [
@@ -294,7 +294,7 @@ BY_HAND = {"en": (ENGLISH, " "), "zh": (CHINESE, "")}
 
 
 @pytest.mark.parametrize("language", BY_HAND)
-def test_sixty_sentences_give_exactly_the_pairs_a_person_finds(language: str) -> None:
+def test_sixty_sentences_give_exactly_the_pairs_worked_out_by_hand(language: str) -> None:
     paragraphs, space = BY_HAND[language]
     assert sum(len(sentences) for sentences, _ in paragraphs) == 60
     expected = [
@@ -309,7 +309,7 @@ def test_sixty_sentences_give_exactly_the_pairs_a_person_finds(language: str) ->
     assert drops.counts.total() == adjacent - len(expected)
 
 
-def test_the_lists_are_long_enough_and_hold_nothing_twice() -> None:
+def test_the_lists_are_long_enough_and_without_duplicates() -> None:
     english, chinese = load_connectives("en").labels, load_connectives("zh-CN").labels
     assert len(set(english)) == len(english) == 174
     assert len(set(chinese)) == len(chinese) > 60
@@ -335,19 +335,19 @@ def test_labels_have_no_commas() -> None:
         ("zh", "说实话，桥又老又窄。", "comma after its first words"),
     ],
 )
-def test_what_opens_like_a_connective_that_is_no_label_makes_no_pair(language: str, opening: str, reason: str) -> None:
+def test_a_connective_that_is_no_label_makes_no_pair(language: str, opening: str, reason: str) -> None:
     before = "这座桥又老又窄。" if language == "zh" else "The bridge was old. "
     drops = Drops()
     assert list(discourse_pairs(Document("d", "d", before + opening), language, drops)) == []
     assert drops.as_dict() == {reason: 1}
 
 
-def test_a_comma_later_in_the_sentence_or_in_a_number_is_none_after_its_first_words() -> None:
+def test_a_later_comma_or_one_in_a_number_is_not_an_early_comma() -> None:
     for opening in ("The bridge was old, and so was the mayor.", "Over 10,000 people came."):
         assert load_connectives("en").split_opening(opening) == (NO_CONNECTIVE, opening)
 
 
-def test_every_listed_connective_is_found_with_a_comma_after_it() -> None:
+def test_every_listed_connective_is_recognised_with_a_comma_after_it() -> None:
     for language, rest, comma in (("en", "this is known to all.", ", "), ("zh", "这是大家都知道的。", "，")):
         connectives = load_connectives(language)
         for label in sorted({*connectives.labels[1:]} - {"this"}):
@@ -378,7 +378,7 @@ texts = st.lists(st.lists(sentences, min_size=1, max_size=6).map(" ".join), min_
 
 @settings(deadline=None)
 @given(texts)
-def test_of_every_adjacent_pair_a_pair_or_a_reason_comes(text: str) -> None:
+def test_every_two_adjacent_sentences_give_a_pair_or_a_reason(text: str) -> None:
     document, drops = Document("d", "g", text), Drops()
     pairs = list(discourse_pairs(document, "en", drops))
     bounds = [sentence_bounds(text[start:end], "en") for start, end in document.paragraphs]
@@ -433,11 +433,11 @@ def test_the_cap_keeps_the_same_pairs_whatever_the_order_of_the_text(tmp_path: P
     assert sorted(first) == sorted(second)
     kept = [int(row[0].split()[1]) for row in first if row[2] == "however"]
     assert kept == sorted(kept)
-    assert kept[-1] > 20  # not those that came first
+    assert kept[-1] > 20  # not the first ones
 
 
 @pytest.mark.parametrize("most", [1, 5, 100])
-def test_a_pair_that_comes_again_is_written_once_at_any_cap(most: int, tmp_path: Path) -> None:
+def test_a_repeated_pair_is_written_once_at_any_cap(most: int, tmp_path: Path) -> None:
     once = mine_discourse(write(tmp_path / "a.jsonl", TEXTS), tmp_path / "a.tsv", most)
     thrice = mine_discourse(write(tmp_path / "b.jsonl", TEXTS * 3), tmp_path / "b.tsv", most)
     assert thrice.labels == once.labels
@@ -453,7 +453,7 @@ def test_text_without_connectives_is_refused_and_leaves_nothing(tmp_path: Path) 
     assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
 
 
-def test_a_corpus_that_breaks_off_leaves_what_was_there(tmp_path: Path) -> None:
+def test_an_error_in_a_corpus_leaves_the_old_output(tmp_path: Path) -> None:
     corpus = write(tmp_path / "a.jsonl", TEXTS)
     (tmp_path / "out.tsv").write_text("before", encoding="utf-8")
     with open(tmp_path / "a.jsonl", "a", encoding="utf-8") as file:
@@ -464,7 +464,7 @@ def test_a_corpus_that_breaks_off_leaves_what_was_there(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "out.tsv"]
 
 
-def test_no_list_of_connectives_is_taken_for_a_shipped_corpus() -> None:
+def test_lists_of_connectives_are_not_shipped_corpora() -> None:
     assert not any(entry.name.endswith(".txt") for entry in bundled_data_folder().iterdir())
 
 

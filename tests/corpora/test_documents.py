@@ -37,7 +37,7 @@ def test_in_txt_a_line_is_a_paragraph_and_a_blank_line_ends_the_document(tmp_pat
     ]
 
 
-def test_a_txt_document_without_end_goes_on_in_parts_of_one_group(tmp_path, monkeypatch):
+def test_a_very_long_txt_document_is_split_into_parts_of_one_group(tmp_path, monkeypatch):
     monkeypatch.setattr(documents, "_LONGEST_TXT_DOCUMENT", 4)
     (tmp_path / "a.txt").write_text("aaa\nbbb\nccc\n\nddd")
     assert read(tmp_path / "a.txt") == [
@@ -75,7 +75,7 @@ def test_every_format_gives_the_same_documents(tmp_path):
         assert read(tmp_path / name, group="book") == expected, name
 
 
-def test_names_of_fields_come_from_the_settings_and_several_files_are_read_in_order(tmp_path):
+def test_field_names_are_configurable_and_several_files_are_read_in_order(tmp_path):
     jsonl(tmp_path / "b.jsonl", {"body": "B", "key": "k"})
     jsonl(tmp_path / "a.jsonl", {"body": "A", "spans": "not looked at", "marks": [[0, 1]]})
     settings = CorpusSettings(path=(f"{tmp_path}/b.jsonl", f"{tmp_path}/a*"), text="body", id="key", spans="marks")
@@ -91,7 +91,7 @@ def test_a_byte_order_mark_is_accepted(tmp_path):
     assert [document.text for document in read(tmp_path / "a.jsonl")] == ["a", "b"]
 
 
-def test_given_spans_follow_their_characters_when_the_text_is_normalised(tmp_path):
+def test_spans_of_the_input_are_mapped_when_the_text_is_normalised(tmp_path):
     text = "  New York \n\n\n big\n apple \n"
     spans = [[2, 10, "entity"], [15, 18, "phrase"], [0, 27], [10, 15, "word"], [9, 12, "word"]]
     drops = Drops()
@@ -110,7 +110,7 @@ TEXTS = st.text(alphabet=st.sampled_from(list("ab \n\r\t\u3000\x85")), max_size=
 
 
 @given(text=TEXTS | st.text(max_size=30), data=st.data())
-def test_the_normal_form_keeps_every_character_that_is_not_white_space_and_every_span(text, data):
+def test_normalising_preserves_every_character_but_white_space_and_every_span(text, data):
     normal = documents._normal_text(text)
     assert "".join(normal.split()) == "".join(text.split())
     assert documents._normal_text(normal) == normal
@@ -159,7 +159,7 @@ def test_a_bad_jsonl_line_is_named(tmp_path, content, message):
         read(tmp_path / "a.jsonl")
 
 
-def test_a_group_field_must_be_there_once_it_is_named(tmp_path):
+def test_a_named_group_field_must_exist(tmp_path):
     with pytest.raises(DataError, match=r"line 1: there is no column 'book'. Did you mean 'books'\?"):
         read(jsonl(tmp_path / "a.jsonl", {"text": "a", "books": "b"}), group="book")
 
@@ -225,7 +225,7 @@ def test_documents_may_be_a_json_list_or_arrow_rows(tmp_path):
         assert [(one.id, one.text) for one in found] == [(ids[0], "one"), (ids[1], "two")]
 
 
-def test_a_column_that_is_not_there_is_set_under_the_corpus_or_by_an_option(tmp_path):
+def test_the_advice_for_a_missing_column_names_the_key_or_the_option(tmp_path):
     file = jsonl(tmp_path / "a.jsonl", {"text": "a"})
     for name, advice in (("articles", r"Set corpora\.articles\.text\."), ("", r"Set --text\.")):
         with pytest.raises(DataError, match=rf"there is no column 'body'.* There is: text\. {advice}$"):

@@ -31,7 +31,7 @@ def read(file, drops=None) -> list[Document]:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("a b. " * 4, ["a b. a b. a b. a b. "]),  # 20 characters are taken in one piece
+        ("a b. " * 4, ["a b. a b. a b. a b. "]),  # 20 characters are not split
         ("One. Two three four five", ["One.", "Two three", "four five"]),
         ("aa\n\nbb cc dd ee ff gg", ["aa", "bb cc dd", "ee ff gg"]),
         ("a" * 25, ["a" * 10, "a" * 10, "a" * 5]),
@@ -39,13 +39,13 @@ def read(file, drops=None) -> list[Document]:
         ("我们走。" * 6, ["我们走。我们走。", "我们走。我们走。", "我们走。我们走。"]),
     ],
 )
-def test_a_long_text_is_cut_at_blank_lines_else_sentences_else_spaces_else_anywhere_but_inside_a_letter(text, expected):
+def test_a_long_text_is_split_at_blank_lines_else_sentences_else_spaces_else_between_letters(text, expected):
     assert parts(text) == expected
 
 
 @settings(deadline=None)
 @given(st.text("ab .\n\u0301。", max_size=200))
-def test_parts_are_short_and_hold_all_but_white_space(text):
+def test_parts_are_short_and_complete_except_white_space(text):
     found = parts(text)
     assert "".join("".join(found).split()) == "".join(text.split())
     assert len(text) <= 20 or all(0 < len(part) <= 10 for part in found)
@@ -64,7 +64,7 @@ def test_a_long_line_of_txt_becomes_documents_of_one_group_and_is_counted(tmp_pa
     assert (drops.cut, drops.as_dict()) == (1, {})
 
 
-def test_a_long_text_in_json_keeps_its_spans_but_those_across_a_cut(tmp_path):
+def test_a_long_text_in_json_loses_only_spans_across_a_cut(tmp_path):
     row = {"id": "x", "text": "One two. Six ten. One six.", "spans": [[4, 7], [4, 12], [9, 12, "entity"]]}
     (tmp_path / "a.jsonl").write_text(json.dumps(row))
     drops = Drops()
@@ -76,6 +76,6 @@ def test_a_long_text_in_json_keeps_its_spans_but_those_across_a_cut(tmp_path):
     assert (drops.cut, drops.as_dict()) == (1, {"span across a cut of a long text": 1})
 
 
-def test_a_long_text_of_labelled_data_is_refused_by_its_place():
+def test_a_long_text_of_labelled_data_is_refused_with_its_location():
     with pytest.raises(DataError, match=r"^own\.tsv, line 7: the text in 'a' has 21 characters; the maximum is 20\."):
         parse_text("x" * 21, "a", "own.tsv, line 7")

@@ -1,4 +1,4 @@
-"""Tables of labelled pairs: what becomes a document, what is dropped under which name, what is refused and why."""
+"""Tables of labelled pairs: documents, dropped rows by reason, and errors."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_two_texts_of_a_row_are_two_paragraphs_and_the_first_is_the_group(tm
     assert [pair.text[start:end] for start, end in pair.paragraphs] == ["It rained.", '"Stay", she said.']
 
 
-def test_columns_and_the_group_are_those_of_the_recipe(tmp_path):
+def test_the_recipe_names_the_columns_and_the_group(tmp_path):
     rows = [("doc", "query", "title", "clicked"), ("7", "q", "t", "0"), ("", "q", "u", "1")]
     named = {"a": "query", "b": "title", "label": "clicked"}
     found = read(tsv(tmp_path / "a.tsv", *rows), columns=named, group="doc")
@@ -104,7 +104,7 @@ def test_every_pair_has_two_paragraphs_that_are_its_texts(tmp_path_factory, rows
     assert [pair.label for pair in found] == [" ".join(label.split()) for *_, label in kept]
 
 
-def test_labels_are_sorted_as_numbers_where_all_are_and_else_by_name():
+def test_labels_are_sorted_as_numbers_if_all_are_else_by_name():
     assert sort_labels(["10", "9", "-1", "9"]) == ["-1", "9", "10"]
     assert sort_labels({"10", "9", "b"}) == ["10", "9", "b"]
     assert sort_labels(["no", "yes"]) == ["no", "yes"]
@@ -133,7 +133,7 @@ def test_a_label_column_of_texts_is_refused(tmp_path, monkeypatch):
         ({"sentence1": "", "sentence2": "b", "label": 0}, r"no labelled pairs \(empty text: 1\)"),
     ],
 )
-def test_what_is_no_pair_is_named_with_its_place(row, said, tmp_path):
+def test_an_invalid_row_is_named_with_its_location(row, said, tmp_path):
     with pytest.raises(DataError, match=said):
         read(jsonl(tmp_path / "a.jsonl", row))
 
@@ -146,7 +146,7 @@ def test_a_table_without_rows_and_files_of_texts_are_refused(tmp_path):
         read(tmp_path / "a.txt")
 
 
-def test_a_tsv_without_pairs_says_what_to_give(tmp_path):
+def test_the_error_for_a_table_of_documents_names_the_pairs_key(tmp_path):
     table = tsv(tmp_path / "a.tsv", ("sentence1", "sentence2", "label"))
     with pytest.raises(DataError, match=r"a.tsv: documents are not read from tables. For labelled pairs, set `pairs: "):
         list(read_documents(CorpusSettings(path=str(table)), Drops()))

@@ -24,7 +24,7 @@ def pieces(paragraph: str, language: str) -> list[str]:
         (" \n ", []),
     ],
 )
-def test_english_sentences_are_found_and_trimmed(paragraph, sentences):
+def test_english_sentences_are_split_and_trimmed(paragraph, sentences):
     assert pieces(paragraph, "en") == sentences
 
 
@@ -70,7 +70,7 @@ ALPHABET = st.text(alphabet=st.sampled_from(list("aB. \n!?。…”“』『）�
 
 
 @given(paragraph=ALPHABET | st.text(max_size=60), language=st.sampled_from(["en", "zh", "de", "xx"]))
-def test_the_pieces_hold_everything_but_white_space_in_order(paragraph, language):
+def test_the_sentences_contain_everything_but_white_space_in_order(paragraph, language):
     bounds = sentence_bounds(paragraph, language)
     flat = [place for bound in bounds for place in bound]
     assert flat == sorted(flat)

@@ -1,4 +1,4 @@
-"""Chunks remembered give the tokens of the whole text."""
+"""Cached chunks give the tokens of the entire text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PIECES = train_tokenizer(iter(["the cat sat on the mat, unhappy; ééß İi 文�
 
 
 def byte_level():
-    """A tokeniser whose tokens hold the space before a word."""
+    """A tokeniser whose tokens include the space before a word."""
     tokenizer = Tokenizer(BPE(unk_token="[UNK]"))
     tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
     tokenizer.train_from_iterator(
@@ -34,7 +34,7 @@ def byte_level():
 
 
 def same(encoder, tokenizer, text):
-    """Checks an encoder against `encode_batch` of whole paragraphs."""
+    """Compare an encoder with `encode_batch` of paragraphs."""
     paragraphs = text.split("\n\n")
     starts = np.cumsum([0, *(len(paragraph) + 2 for paragraph in paragraphs)])[:-1]
     found = encoder.encode(text, paragraphs, starts)
@@ -64,42 +64,42 @@ def test_chunks_give_the_tokens_of_any_text(monkeypatch_chunks, texts):
 
 @pytest.fixture(scope="module")
 def monkeypatch_chunks():
-    """Lets texts without spaces go by chunks too."""
+    """Encode texts without spaces by chunks, too."""
     before, cached_encoding.MAX_MEAN_CHUNK = cached_encoding.MAX_MEAN_CHUNK, 10**9
     yield
     cached_encoding.MAX_MEAN_CHUNK = before
 
 
 def test_a_chunk_is_encoded_once():
-    asked = []
+    encoded = []
 
     class Listening:
         splits_at_punctuation = True
 
         def encode_batch(self, texts):
-            asked.extend(texts)
+            encoded.extend(texts)
             return PIECES.encode_batch(texts)
 
     encoder = CachedEncoder(Listening())
     for text in ("the cat\nsat.", "the mat, sat?!"):
         encoder.encode(text, [text], np.array([0]))
-    assert asked == ["the", "cat", "sat", ".", "mat", ",", "?!"]
+    assert encoded == ["the", "cat", "sat", ".", "mat", ",", "?!"]
 
 
-def test_the_memory_begins_anew_when_it_is_full(monkeypatch):
+def test_a_full_cache_is_cleared(monkeypatch):
     monkeypatch.setattr(cached_encoding, "MAX_CACHED_CHUNKS", 2)
     encoder = CachedEncoder(PIECES)
     for text in ("the cat sat on", "on the mat", "the cat"):
         same(encoder, PIECES, text)
 
 
-def test_a_tokeniser_that_looks_across_spaces_takes_the_plain_way():
+def test_a_tokeniser_that_looks_across_spaces_encodes_directly():
     tokenizer = byte_level()
     assert not tokenizer.splits_at_punctuation
     same(CachedEncoder(tokenizer), tokenizer, "the cat sat\n\non the  mat")
 
 
-def test_a_script_without_spaces_takes_the_plain_way():
+def test_a_script_without_spaces_is_encoded_directly():
     same(CachedEncoder(PIECES), PIECES, "文字" * 50)
 
 

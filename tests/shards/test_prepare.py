@@ -1,4 +1,4 @@
-"""All of prepare on small corpora: what comes out, that it always comes out the same, and what a user is told."""
+"""`prepare` on small corpora: its output, determinism, restarts, errors and messages."""
 
 from __future__ import annotations
 
@@ -100,12 +100,12 @@ def contents(folder: Path):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """Shards of the English text, made by one worker."""
+    """Shards of the English text, built by one worker."""
     folder = tmp_path_factory.mktemp("made")
     return prepare(recipe(folder, english(folder)), workers=1), folder
 
 
-def test_the_manifest_tells_what_was_made(made):
+def test_the_manifest_describes_the_dataset(made):
     shards, _ = made
     facts = shards.facts["corpora"]["text"]
     corpus = shards.corpora["text"]
@@ -120,7 +120,7 @@ def test_the_manifest_tells_what_was_made(made):
         shard.verify()
 
 
-def test_only_the_set_itself_is_left(made):
+def test_only_the_dataset_itself_remains(made):
     shards, _ = made
     names = [
         "phrases.tsv",
@@ -182,7 +182,7 @@ def test_tokens_and_flags_are_those_of_the_text(made):
         assert document.spans["user"].tolist()[0][0] == 0
 
 
-def test_two_workers_make_the_same_bytes(made, tmp_path):
+def test_two_workers_write_the_same_bytes(made, tmp_path):
     shards, folder = made
     again = prepare(recipe(folder, folder / "in.jsonl.gz", shards=_shards(tmp_path)), workers=2)
     assert contents(again.folder) == contents(shards.folder)
@@ -220,8 +220,8 @@ def finished_units(folder):
 
 
 @pytest.mark.parametrize(("workers", "after"), [(1, 2), (2, 3)])
-def test_killed_half_way_and_started_again_it_makes_the_same_bytes(made, tmp_path, workers, after):
-    """Only the main process is killed; workers it leaves behind must get out of the way by themselves."""
+def test_a_run_killed_half_way_and_restarted_writes_the_same_bytes(made, tmp_path, workers, after):
+    """Kill only the main process; its workers must stop by themselves."""
     shards, folder = made
     process = start(folder, tmp_path, workers)
     try:
@@ -232,14 +232,14 @@ def test_killed_half_way_and_started_again_it_makes_the_same_bytes(made, tmp_pat
         markers = finished_units(tmp_path)
         assert len(markers) >= after
         before = {marker.name: marker.stat().st_mtime_ns for marker in markers}
-        kept = {}
+        markers_after = {}
 
         def watch(progress):
             if progress.stage in ("phrases", "mark"):
-                kept.update({m.name: m.stat().st_mtime_ns for m in markers if m.exists()})
+                markers_after.update({m.name: m.stat().st_mtime_ns for m in markers if m.exists()})
 
         again = prepare(recipe(folder, folder / "in.jsonl.gz", shards=_shards(tmp_path)), 2, watch)
-        assert kept == before  # finished units were not done again
+        assert markers_after == before  # finished units were not repeated
         assert contents(again.folder) == contents(shards.folder)
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -247,7 +247,7 @@ def test_killed_half_way_and_started_again_it_makes_the_same_bytes(made, tmp_pat
 
 
 def of_session(session):
-    """Processes that live and were started by the one that began `session`, itself included."""
+    """Living processes of `session`, including its first one."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
@@ -276,9 +276,9 @@ def test_a_killed_run_leaves_neither_processes_nor_semaphores(made, tmp_path, wo
 
 
 @pytest.mark.parametrize("at", ["vocab.txt", "tokenizer_config.json", "tokenizer.json"])
-def test_killed_while_saving_the_tokeniser_it_finishes(made, tmp_path, monkeypatch, at):
+def test_a_run_killed_while_saving_the_tokeniser_can_be_finished(made, tmp_path, monkeypatch, at):
     shards, folder = made
-    asked = recipe(folder, folder / "in.jsonl.gz", shards=_shards(tmp_path))
+    new_recipe = recipe(folder, folder / "in.jsonl.gz", shards=_shards(tmp_path))
     replace = os.replace
 
     def dying(source, target):
@@ -289,17 +289,17 @@ def test_killed_while_saving_the_tokeniser_it_finishes(made, tmp_path, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr("ernie2.storage.atomic.os.replace", dying)
         with pytest.raises(KeyboardInterrupt):
-            prepare(asked, workers=1)
+            prepare(new_recipe, workers=1)
     (work,) = (tmp_path / "shards").glob(".prepare-*")
-    for place in (work / "set", work / "set" / "text", work.parent):  # a kill leaves more than an exception does
+    for place in (work / "set", work / "set" / "text", work.parent):  # a kill leaves more files than an exception
         (place / ".names.json.abcdefgh.tmp" / "half").mkdir(parents=True)
         (place / ".names.json.abcdefgh.tmp" / "names.json").touch()
-    assert contents(prepare(asked, workers=1).folder) == contents(shards.folder)
+    assert contents(prepare(new_recipe, workers=1).folder) == contents(shards.folder)
 
 
-def test_killed_while_moving_into_place_it_finishes(made, tmp_path, monkeypatch):
+def test_a_run_killed_while_moving_into_place_can_be_finished(made, tmp_path, monkeypatch):
     shards, folder = made
-    asked = recipe(folder, folder / "in.jsonl.gz", shards=_shards(tmp_path))
+    new_recipe = recipe(folder, folder / "in.jsonl.gz", shards=_shards(tmp_path))
     moved = []
     replace = os.replace
 
@@ -313,12 +313,12 @@ def test_killed_while_moving_into_place_it_finishes(made, tmp_path, monkeypatch)
     with monkeypatch.context() as patch:
         patch.setattr("ernie2.storage.atomic.os.replace", dying)
         with pytest.raises(KeyboardInterrupt):
-            prepare(asked, workers=1)
+            prepare(new_recipe, workers=1)
     assert not (tmp_path / "shards" / "shards.json").exists()
-    assert contents(prepare(asked, workers=1).folder) == contents(shards.folder)
+    assert contents(prepare(new_recipe, workers=1).folder) == contents(shards.folder)
 
 
-def test_nothing_is_done_again_where_nothing_changed(made):
+def test_nothing_is_repeated_if_nothing_changed(made):
     shards, folder = made
     before = contents(shards.folder)
     stages = []
@@ -328,8 +328,8 @@ def test_nothing_is_done_again_where_nothing_changed(made):
     assert contents(shards.folder) == before
 
 
-def test_shards_are_whole_where_the_disk_does_not_let_what_they_were_made_in_go(tmp_path, monkeypatch, capsys):
-    """EIO while removing: the work folder stays, and that is said in a line."""
+def test_shards_are_complete_even_if_the_staging_directory_cannot_be_removed(tmp_path, monkeypatch, capsys):
+    """EIO while removing: the staging directory remains, with a warning of one line."""
 
     def refuse(path, *_, **__):
         if Path(path).name.startswith(".prepare-"):
@@ -338,19 +338,19 @@ def test_shards_are_whole_where_the_disk_does_not_let_what_they_were_made_in_go(
 
     real = shutil.rmtree
     monkeypatch.setattr(shutil, "rmtree", refuse)
-    asked = recipe(tmp_path, english(tmp_path, 20))
-    shards = prepare(asked, workers=1)
+    new_recipe = recipe(tmp_path, english(tmp_path, 20))
+    shards = prepare(new_recipe, workers=1)
     assert Shards(shards.folder).fingerprint == shards.fingerprint
-    told = capsys.readouterr().err
-    assert told.startswith(f"warning: {shards.folder}/.prepare-")
-    assert "cannot be removed: Input/output error. It is no longer needed" in told
-    assert told.count("\n") == 1
+    warning = capsys.readouterr().err
+    assert warning.startswith(f"warning: {shards.folder}/.prepare-")
+    assert "cannot be removed: Input/output error. It is no longer needed" in warning
+    assert warning.count("\n") == 1
     monkeypatch.undo()
-    prepare(asked, workers=1)
+    prepare(new_recipe, workers=1)
     assert not list(shards.folder.glob(".prepare*"))
 
 
-def test_shards_made_from_something_else_are_left_alone_unless_they_are_to_be_replaced(made, tmp_path):
+def test_other_shards_are_only_replaced_on_request(made, tmp_path):
     _, folder = made
     names = tmp_path / "names.txt"
     names.write_text("Port Royal\n")
@@ -365,16 +365,16 @@ def test_shards_made_from_something_else_are_left_alone_unless_they_are_to_be_re
         (20, {"knowledge": {"gazetteer": str(names), "phrases": None}}, "is new, different settings (knowledge)"),
     ):
         english(tmp_path, documents)
-        asked = recipe(tmp_path, text, **changes)
+        new_recipe = recipe(tmp_path, text, **changes)
         message = r"contains shards built .*\. Use another shards\.folder, .*--replace"
         with pytest.raises(ShardError, match=message) as refused:
-            prepare(asked, workers=1)
+            prepare(new_recipe, workers=1)
         assert all(part in str(refused.value) for part in different.split(", "))
         assert contents(first.folder) == before
     (first.folder / "shards.json").write_text("[]")
     with pytest.raises(ShardError, match=r"built by another version, or damaged ones.*--replace"):
-        prepare(asked, workers=1)
-    assert prepare(asked, workers=1, replace=True).facts["phrases"] == 0
+        prepare(new_recipe, workers=1)
+    assert prepare(new_recipe, workers=1, replace=True).facts["phrases"] == 0
 
 
 def plain_recipe(folder, **parts):
@@ -386,40 +386,40 @@ def plain_recipe(folder, **parts):
     return recipe(folder, "unused", corpora={"text": {"path": paths, "language": "en"}}, **parts)
 
 
-def test_files_that_were_only_touched_serve_and_are_hashed_once(tmp_path, monkeypatch):
-    asked, hashed = plain_recipe(tmp_path), []
-    first = prepare(asked, workers=1)
+def test_touched_files_are_unchanged_and_hashed_once(tmp_path, monkeypatch):
+    new_recipe, hashed = plain_recipe(tmp_path), []
+    first = prepare(new_recipe, workers=1)
     real = input_files.checksum
     monkeypatch.setattr(input_files, "checksum", lambda path: hashed.append(path.name) or real(path))
-    prepare(asked, workers=1)
+    prepare(new_recipe, workers=1)
     assert hashed == []
     os.utime(tmp_path / "words.txt", (1, 1))
-    assert prepare(asked, workers=1).fingerprint == first.fingerprint
-    prepare(asked, workers=1)
+    assert prepare(new_recipe, workers=1).fingerprint == first.fingerprint
+    prepare(new_recipe, workers=1)
     assert hashed == ["words.txt"]
 
 
 def test_a_file_of_the_same_size_and_other_content_is_named(tmp_path):
-    asked = plain_recipe(tmp_path)
-    prepare(asked, workers=1)
+    new_recipe = plain_recipe(tmp_path)
+    prepare(new_recipe, workers=1)
     content = (tmp_path / "words.txt").read_text()
     (tmp_path / "words.txt").write_text(content.replace("rained", "snowed"))
     os.utime(tmp_path / "more.txt", (1, 1))
     with pytest.raises(ShardError) as refused:
-        prepare(asked, workers=1)
+        prepare(new_recipe, workers=1)
     assert str(refused.value) == (
         f"{tmp_path}/shards contains shards built from different input (words.txt changed). Use another "
         "shards.folder, or replace them with `ernie2 prepare RECIPE --replace`; runs trained on the old shards can "
         "then no longer be resumed or evaluated."
     )
     (tmp_path / "words.txt").write_text(content)
-    prepare(asked, workers=1)
+    prepare(new_recipe, workers=1)
 
 
 def test_added_files_removed_files_another_order_and_other_settings_are_named(tmp_path):
-    asked = plain_recipe(tmp_path)
-    prepare(asked, workers=1)
-    words, more = asked.corpora["text"].paths
+    new_recipe = plain_recipe(tmp_path)
+    prepare(new_recipe, workers=1)
+    words, more = new_recipe.corpora["text"].paths
     (tmp_path / "third.txt").write_text("A third file. It is short.\n")
     for paths, shards, why in (
         ([words, more, str(tmp_path / "third.txt")], {}, "from different input (third.txt is new)."),
@@ -434,13 +434,13 @@ def test_added_files_removed_files_another_order_and_other_settings_are_named(tm
         assert f"contains shards built {why}" in str(refused.value)
 
 
-def test_found_shards_do_not_serve_a_recipe_of_other_settings(made, tmp_path):
+def test_existing_shards_do_not_match_a_recipe_with_other_settings(made, tmp_path):
     shards, folder = made
-    asked = recipe(folder, tmp_path / "gone.txt")
-    check_settings(shards, asked)
+    new_recipe = recipe(folder, tmp_path / "gone.txt")
+    check_settings(shards, new_recipe)
     (tmp_path / "names.txt").write_text("Port Royal\n")
     for changes, different in (
-        ({"shards": {**asked.shards.model_dump(), "share": 0.9}}, "shards"),
+        ({"shards": {**new_recipe.shards.model_dump(), "share": 0.9}}, "shards"),
         ({"tokenizer": {"train": 300}}, "tokenizer"),
         ({"knowledge": {"gazetteer": str(tmp_path / "names.txt")}}, "knowledge"),
     ):
@@ -448,7 +448,7 @@ def test_found_shards_do_not_serve_a_recipe_of_other_settings(made, tmp_path):
             check_settings(shards, recipe(folder, tmp_path / "gone.txt", **changes))
 
 
-def test_a_set_that_is_replaced_is_replaced_whole(tmp_path):
+def test_a_dataset_is_replaced_completely(tmp_path):
     first = prepare(recipe(tmp_path, english(tmp_path, 20), name="old"), workers=1)
     (tmp_path / "names.txt").write_text("Port Royal\nMary Anning\n")
     knowledge = {"gazetteer": str(tmp_path / "names.txt"), "phrases": None}
@@ -475,25 +475,25 @@ def test_a_set_that_is_replaced_is_replaced_whole(tmp_path):
     assert sorted(entry.name for entry in second.folder.iterdir()) == names
 
 
-def test_a_set_that_a_process_reads_is_not_replaced(tmp_path):
+def test_a_dataset_that_a_process_reads_is_not_replaced(tmp_path):
     first = prepare(plain_recipe(tmp_path), workers=1)
-    before, asked = contents(first.folder), plain_recipe(tmp_path, shards={**_shards(tmp_path), "share": 0.5})
+    before, new_recipe = contents(first.folder), plain_recipe(tmp_path, shards={**_shards(tmp_path), "share": 0.5})
     stages = []
     with locked_shards(first):
         before |= {"readers.lock": contents(first.folder)["readers.lock"]}
-        told = r"shards is being read by process \d+ on .*\. Wait for it or stop it; choose another shards\.folder\."
-        with pytest.raises(FolderInUse, match=told):
-            prepare(asked, 1, lambda progress: stages.append(progress.stage), replace=True)
+        message = r"shards is being read by process \d+ on .*\. Wait for it or stop it; choose another shards\.folder\."
+        with pytest.raises(FolderInUse, match=message):
+            prepare(new_recipe, 1, lambda progress: stages.append(progress.stage), replace=True)
         assert stages == []
         assert contents(first.folder) == before
-    assert prepare(asked, workers=1, replace=True).fingerprint != first.fingerprint
+    assert prepare(new_recipe, workers=1, replace=True).fingerprint != first.fingerprint
     with pytest.raises(ShardError, match="was replaced while this command started"), locked_shards(first):
         pass
 
 
-def test_a_reader_that_comes_while_the_new_set_is_made_keeps_the_old_one_and_the_finished_work(tmp_path, monkeypatch):
+def test_a_reader_that_starts_during_the_build_keeps_the_old_dataset_and_the_finished_work(tmp_path, monkeypatch):
     first = prepare(plain_recipe(tmp_path), workers=1)
-    asked = plain_recipe(tmp_path, shards={**_shards(tmp_path), "share": 0.5})
+    new_recipe = plain_recipe(tmp_path, shards={**_shards(tmp_path), "share": 0.5})
     with contextlib.ExitStack() as held:
 
         def report(progress):
@@ -501,10 +501,10 @@ def test_a_reader_that_comes_while_the_new_set_is_made_keeps_the_old_one_and_the
                 held.enter_context(locked_shards(first))
 
         with pytest.raises(FolderInUse):
-            prepare(asked, 1, report, replace=True)
+            prepare(new_recipe, 1, report, replace=True)
         assert Shards(first.folder).fingerprint == first.fingerprint
     stages = []
-    assert prepare(asked, 1, lambda p: stages.append(p.stage), replace=True).fingerprint != first.fingerprint
+    assert prepare(new_recipe, 1, lambda p: stages.append(p.stage), replace=True).fingerprint != first.fingerprint
     assert stages == []
 
 
@@ -553,7 +553,7 @@ def test_chinese_words_and_names_are_marked(tmp_path):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_error_of_a_worker_names_the_file(made, tmp_path, monkeypatch, workers, capfd):
-    """Damage to a unit of work between two stages is met by a worker."""
+    """A worker reads a unit of work that was damaged between two stages."""
     _, folder = made
     real = pipeline.read_input
 
@@ -601,9 +601,9 @@ def test_a_worker_killed_from_outside_ends_the_run_instead_of_hanging_it(made, t
             killed.append(workers[0].pid)
             os.kill(workers[0].pid, signal.SIGKILL)
 
-    if when == "at once":  # before it has its first unit
+    if when == "at once":  # before its first unit
         send = processes._send
-        monkeypatch.setattr(processes, "_send", lambda *given: (kill(), send(*given)))
+        monkeypatch.setattr(processes, "_send", lambda *args: (kill(), send(*args)))
     long = recipe(folder, english(tmp_path, 400), shards=_shards(tmp_path))
     with pytest.raises(RunFailed, match="memory ran out"):
         prepare(long, 2, kill)
@@ -611,7 +611,7 @@ def test_a_worker_killed_from_outside_ends_the_run_instead_of_hanging_it(made, t
     assert not (tmp_path / "shards" / "shards.json").exists()
 
 
-def test_what_a_kill_left_in_finished_shards_goes_with_the_next_prepare(made, tmp_path):
+def test_leftovers_of_a_kill_in_finished_shards_are_removed_by_the_next_prepare(made, tmp_path):
     _, folder = made
     mine = recipe(folder, folder / "in.jsonl.gz", shards=_shards(tmp_path))
     prepare(mine, 1)
@@ -620,7 +620,7 @@ def test_what_a_kill_left_in_finished_shards_goes_with_the_next_prepare(made, tm
     assert not list((tmp_path / "shards").glob(".*.tmp"))
 
 
-def test_shards_that_another_run_made_while_this_one_waited_are_taken_as_they_are(made, tmp_path, monkeypatch):
+def test_shards_that_another_run_built_meanwhile_are_used(made, tmp_path, monkeypatch):
     shards, folder = made
     mine = recipe(folder, folder / "in.jsonl.gz", shards=_shards(tmp_path))
     take = FolderLock.__enter__
@@ -657,11 +657,11 @@ def test_two_runs_in_one_folder_are_refused(tmp_path):
     finally:
         other.kill()
         other.wait()
-    with StagingDirectory(tmp_path / "b").locked():  # the lock went with its process
+    with StagingDirectory(tmp_path / "b").locked():  # the lock ended with its process
         pass
 
 
-def test_a_folder_that_holds_something_else_is_not_touched(tmp_path):
+def test_a_folder_with_other_content_is_not_touched(tmp_path):
     precious = tmp_path / "shards" / "text" / "thesis"
     precious.mkdir(parents=True)
     with pytest.raises(StorageError, match="thesis is not a shard"):
@@ -678,7 +678,7 @@ def test_a_folder_that_holds_something_else_is_not_touched(tmp_path):
         ({"knowledge": {"spacy": "none"}}, ConfigError, "spa[cC]y"),
     ],
 )
-def test_what_is_missing_is_said_before_any_work(tmp_path, parts, error, message):
+def test_missing_requirements_are_reported_before_any_work(tmp_path, parts, error, message):
     with pytest.raises(error, match=message):
         prepare(recipe(tmp_path, english(tmp_path, 5), **parts), workers=2)
     assert not (tmp_path / "shards").exists()
@@ -714,19 +714,19 @@ def test_a_script_without_a_main_guard_runs_once(made, tmp_path):
     assert Shards(tmp_path / "shards").corpora["text"].num_documents("train") == 55
 
 
-def test_wrong_input_leaves_nothing_behind_and_takes_nothing_away(tmp_path: Path) -> None:
+def test_wrong_input_neither_leaves_nor_removes_files(tmp_path: Path) -> None:
     (tmp_path / "cut.jsonl").write_text('{"text": "One sentence. Another."}\n{"text": "cut', encoding="utf-8")
     with pytest.raises(DataError, match="is truncated"):
         prepare(recipe(tmp_path, tmp_path / "cut.jsonl", shards=_shards(tmp_path)), workers=1)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["cut.jsonl"]
     (tmp_path / "shards").mkdir()
-    (tmp_path / "shards" / "mine.txt").write_text("kept", encoding="utf-8")
+    (tmp_path / "shards" / "mine.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(DataError, match="is truncated"):
         prepare(recipe(tmp_path, tmp_path / "cut.jsonl", shards=_shards(tmp_path)), workers=1)
     assert sorted(entry.name for entry in (tmp_path / "shards").iterdir()) == ["mine.txt"]
 
 
-def test_a_corpus_of_unknown_words_only_is_refused_by_name(tmp_path):
+def test_a_corpus_of_unknown_words_is_refused(tmp_path):
     (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"]))
     (tmp_path / "in.txt").write_text("rain\n\nsnow\n", encoding="utf-8")
     tokenizer = {"file": str(tmp_path / "vocab.txt"), "max_unknown": 1}
@@ -735,7 +735,7 @@ def test_a_corpus_of_unknown_words_only_is_refused_by_name(tmp_path):
         prepare(parts, workers=1)
 
 
-def test_the_share_of_unknown_tokens_is_counted_with_documents_left_out_and_refused_above_a_limit(tmp_path):
+def test_the_share_of_unknown_tokens_includes_dropped_documents_and_is_limited(tmp_path):
     (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "rain", "."]))
     (tmp_path / "in.txt").write_text("rain rain rain.\n\nrain snow snow.\n\nsnow snow\n", encoding="utf-8")
 
@@ -751,10 +751,10 @@ def test_the_share_of_unknown_tokens_is_counted_with_documents_left_out_and_refu
     shards = prepare(at_most(0.5), workers=1)
     assert shards.facts["corpora"]["text"]["unknown_share"] == 0.4
     with pytest.raises(TokenizerError, match=r"40.0% of its tokens are \[UNK\]"):
-        prepare(at_most(0.3), workers=1)  # the same shards, there already
+        prepare(at_most(0.3), workers=1)  # the same shards, which exist already
 
 
-def test_a_cased_vocabulary_is_not_lower_cased_where_the_file_beside_it_says_so(tmp_path, capsys):
+def test_a_cased_vocabulary_is_not_lower_cased_if_its_config_file_says_so(tmp_path, capsys):
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "rain", "Rain", "."]
     (tmp_path / "vocab.txt").write_text("\n".join(words))
     (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": false, "model_max_length": 64}')
@@ -766,8 +766,8 @@ def test_a_cased_vocabulary_is_not_lower_cased_where_the_file_beside_it_says_so(
         6,
         7,
     ]
-    told = json.loads((shards.folder / "tokenizer_config.json").read_text())
-    assert (told["do_lower_case"], told["model_max_length"]) == (False, 64)
+    config = json.loads((shards.folder / "tokenizer_config.json").read_text())
+    assert (config["do_lower_case"], config["model_max_length"]) == (False, 64)
     assert "do_lower_case" not in capsys.readouterr().err
     prepare(recipe(tmp_path, tmp_path / "in.txt", tokenizer={"file": file, "lowercase": True}), workers=1, replace=True)
     assert "do_lower_case is false in the tokenizer_config.json beside it, but" in capsys.readouterr().err

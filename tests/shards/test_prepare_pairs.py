@@ -1,4 +1,4 @@
-"""Labelled pairs through all of prepare: tables in, documents of two paragraphs and a label out."""
+"""`prepare` for labelled pairs: tables → documents of two paragraphs with a label."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WORDS = ("rain", "snow", "wind", "sun", "ship", "crew", "sea", "harbour", "rope"
 
 
 def table(count: int = 400) -> list[dict[str, Any]]:
-    """Rows of two texts of one or two sentences; eight a query, labels 0, 2 and 10."""
+    """Rows of two texts of one or two sentences; eight per query, labels 0, 2 and 10."""
     rng = np.random.default_rng(0)
 
     def text(words: int) -> str:
@@ -56,8 +56,8 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def made(folder: Path, corpora: dict[str, Any], workers: int = 1, unit: int = 4_000, **parts: Any) -> Shards:
-    """Shards of units so small, `unit` bytes, that a few hundred pairs fill several."""
+def build(folder: Path, corpora: dict[str, Any], workers: int = 1, unit: int = 4_000, **parts: Any) -> Shards:
+    """Shards of small units of `unit` bytes, so that a few hundred pairs fill several."""
     shards = {"folder": str(folder / "shards"), "shard_tokens": 1000, "min_heldout": 5, "heldout": 0.1}
     described = {
         "name": "test",
@@ -102,8 +102,8 @@ def contents(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("made")
-    return made(folder, {"pairs": pairs_of(write(folder / "in.jsonl", table()))})
+    folder = tmp_path_factory.mktemp("shards")
+    return build(folder, {"pairs": pairs_of(write(folder / "in.jsonl", table()))})
 
 
 def test_texts_and_labels_come_back_from_the_shards(shards):
@@ -120,7 +120,7 @@ def test_texts_and_labels_come_back_from_the_shards(shards):
         assert document.document_count.tolist() == [Counter(tokens)[token] for token in tokens]
 
 
-def test_labels_are_told_in_order_with_their_counts(shards):
+def test_labels_are_listed_in_order_with_their_counts(shards):
     assert shards.corpora["pairs"].labels == ("0", "2", "10")
     assert shards.facts["corpora"]["pairs"]["label_counts"] == {"0": 134, "2": 133, "10": 133}
     for shard in shards.corpora["pairs"].shards:
@@ -148,32 +148,32 @@ def test_pairs_count_for_the_vocabulary_and_for_phrases(tmp_path):
         row["b"] += " " + " ".join("".join(rng.choice(WORDS, 2)) for _ in range(40))  # no word is common
         row["a"] += "; Barrier Reef" if number % 16 == 0 else ""
     corpora = {"pairs": pairs_of(write(tmp_path / "in.tsv", rows), group=None)}
-    made_of = made(tmp_path, corpora, unit=1 << 18, shards={"shard_tokens": 100_000})
-    tokenizer = load_tokenizer(made_of.folder / "tokenizer.json")
+    shards = build(tmp_path, corpora, unit=1 << 18, shards={"shard_tokens": 100_000})
+    tokenizer = load_tokenizer(shards.folder / "tokenizer.json")
     marked = {
         tokenizer.decode(document.tokens[first:end].tolist())
-        for document in documents(made_of)
+        for document in documents(shards)
         for first, end in document.spans.get("phrase", np.zeros((0, 2), dtype=int)).tolist()
     }
     assert "barrier reef" in marked
 
 
-def test_any_number_of_workers_makes_the_same_shards(shards, tmp_path):
-    again = made(tmp_path, {"pairs": pairs_of(write(tmp_path / "in.jsonl", table()))}, workers=2)
+def test_any_number_of_workers_builds_the_same_shards(shards, tmp_path):
+    again = build(tmp_path, {"pairs": pairs_of(write(tmp_path / "in.jsonl", table()))}, workers=2)
     assert contents(again.folder) == contents(shards.folder)
     assert again.fingerprint == shards.fingerprint
 
 
 @pytest.mark.parametrize("name", ["in.tsv", "in.parquet"])
-def test_every_format_makes_the_same_documents(shards, tmp_path, name):
-    again = made(tmp_path, {"pairs": pairs_of(write(tmp_path / name, table()))})
+def test_every_format_gives_equal_documents(shards, tmp_path, name):
+    again = build(tmp_path, {"pairs": pairs_of(write(tmp_path / name, table()))})
     for one, other in zip(documents(shards), documents(again), strict=True):
         assert (one.name, one.label, one.group) == (other.name, other.label, other.group)
         assert one.tokens.tolist() == other.tokens.tolist()
         assert one.sentences.tolist() == other.sentences.tolist()
 
 
-def test_what_is_left_out_is_counted_by_its_reason(tmp_path):
+def test_dropped_rows_are_counted_by_reason(tmp_path):
     rows = [
         {"a": "rain fell", "b": "it rained", "y": "same"},
         {"a": "rain  fell", "b": "it rained", "y": "same"},
@@ -185,7 +185,7 @@ def test_what_is_left_out_is_counted_by_its_reason(tmp_path):
         {"a": "snow", "b": "it snowed", "y": ""},
     ]
     corpora = {"pairs": pairs_of(write(tmp_path / "in.jsonl", rows), group=None)}
-    facts = made(tmp_path, corpora).facts["corpora"]["pairs"]
+    facts = build(tmp_path, corpora).facts["corpora"]["pairs"]
     assert facts["documents"] == 2
     assert facts["label_counts"] == {"other": 1, "same": 1}
     assert facts["dropped"] == {
@@ -198,13 +198,13 @@ def test_what_is_left_out_is_counted_by_its_reason(tmp_path):
     }
 
 
-def test_the_same_texts_may_stand_in_another_corpus_under_other_labels(tmp_path):
+def test_the_same_texts_may_have_other_labels_in_another_corpus(tmp_path):
     rows = [{"a": f"rain {i}", "b": "fell", "y": i % 2, "z": "wet"} for i in range(20)]
     path = write(tmp_path / "in.jsonl", rows)
     wet = pairs_of(path, pairs={"a": "a", "b": "b", "label": "z"}, group=None)
     (tmp_path / "text.txt").write_text("rain 1\nfell\n\nrain\n", encoding="utf-8")
     corpora = {"text": {"path": str(tmp_path / "text.txt")}, "pairs": pairs_of(path, group=None), "wet": wet}
-    facts = made(tmp_path, corpora).facts["corpora"]
+    facts = build(tmp_path, corpora).facts["corpora"]
     assert [facts[name]["documents"] for name in corpora] == [2, 20, 20]
     assert [facts[name].get("labels") for name in corpora] == [None, ["0", "1"], ["wet"]]
 
@@ -212,29 +212,29 @@ def test_the_same_texts_may_stand_in_another_corpus_under_other_labels(tmp_path)
 def test_a_long_pair_is_one_document_of_two_paragraphs_and_its_sentences_are_cut(tmp_path):
     rows = [{"a": "rain " * 300, "b": f"snow {i}. " * 200, "y": "long"} for i in range(4)]
     limits = {"document_tokens": 64, "sentence_tokens": 50}
-    made_of = made(tmp_path, {"pairs": pairs_of(write(tmp_path / "in.jsonl", rows), group=None)}, shards=limits)
-    for document in documents(made_of):
+    shards = build(tmp_path, {"pairs": pairs_of(write(tmp_path / "in.jsonl", rows), group=None)}, shards=limits)
+    for document in documents(shards):
         assert document.paragraphs.tolist() == [0, 6, 206]
         assert np.diff(document.sentences)[:6].tolist() == [50] * 6
         assert document.document_count[0] == 300
-    assert len(documents(made_of)) == 4
+    assert len(documents(shards)) == 4
 
 
 def test_documents_have_neither_labels_nor_their_column(tmp_path):
     (tmp_path / "in.txt").write_text("rain fell\n\nrain\n\nfell\n", encoding="utf-8")
-    made_of = made(tmp_path, {"text": {"path": str(tmp_path / "in.txt")}}, tasks={"knowledge_masking": {}})
-    assert made_of.corpora["text"].labels == ()
-    assert "label_counts" not in made_of.facts["corpora"]["text"]
-    assert not list(made_of.folder.rglob("label.npy"))
-    assert {document.label for document in documents(made_of, "text")} == {None}
+    shards = build(tmp_path, {"text": {"path": str(tmp_path / "in.txt")}}, tasks={"knowledge_masking": {}})
+    assert shards.corpora["text"].labels == ()
+    assert "label_counts" not in shards.facts["corpora"]["text"]
+    assert not list(shards.folder.rglob("label.npy"))
+    assert {document.label for document in documents(shards, "text")} == {None}
 
 
-def test_a_wrong_column_is_told_before_anything_is_left_behind(tmp_path):
+def test_a_wrong_column_is_reported_before_anything_is_written(tmp_path):
     corpora = {"pairs": pairs_of(write(tmp_path / "in.tsv", table(4)), pairs={"a": "aa", "b": "b", "label": "y"})}
     with pytest.raises(
         DataError, match=r"in.tsv, line 1: there is no column 'aa'.*There is: a, b, y, query. Set corpora.pairs.pairs.a"
     ):
-        made(tmp_path, corpora)
+        build(tmp_path, corpora)
     assert not (tmp_path / "shards").exists()
 
 
@@ -244,8 +244,8 @@ def test_mined_pairs_are_read_as_they_were_written(tmp_path):
     mined = mine_discourse(CorpusSettings(path=str(tmp_path / "text.txt")), tmp_path / "mined.tsv", 100)
     assert mined is not None
     corpora = {"pairs": {"path": str(tmp_path / "mined.tsv"), "pairs": {}, "group": "group"}}
-    made_of = made(tmp_path, corpora)
-    assert made_of.facts["corpora"]["pairs"]["label_counts"]["however"] == 12
+    shards = build(tmp_path, corpora)
+    assert shards.facts["corpora"]["pairs"]["label_counts"]["however"] == 12
 
 
 @pytest.mark.parametrize(
@@ -263,8 +263,8 @@ def test_real_tables_are_read(path, columns, group, expected, tmp_path):
         "pairs": dict(zip(("a", "b", "label"), columns, strict=True)),
         "group": group,
     }
-    made_of = made(tmp_path, {"pairs": settings}, tokenizer={"train": 2000}, knowledge={"chinese": False})
-    facts = made_of.facts["corpora"]["pairs"]
-    assert made_of.corpora["pairs"].labels == expected
+    shards = build(tmp_path, {"pairs": settings}, tokenizer={"train": 2000}, knowledge={"chinese": False})
+    facts = shards.facts["corpora"]["pairs"]
+    assert shards.corpora["pairs"].labels == expected
     assert sum(facts["label_counts"].values()) == facts["documents"] > 700
-    assert all(len(document.paragraphs) == 3 for document in documents(made_of))
+    assert all(len(document.paragraphs) == 3 for document in documents(shards))

@@ -1,4 +1,4 @@
-"""Several folders of shards as one."""
+"""Several folders of shards, read as one dataset."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def make(folder, corpora, fingerprint):
     return folder
 
 
-def test_corpora_of_all_folders_stand_side_by_side_and_keep_their_documents(tmp_path):
+def test_corpora_of_all_folders_are_combined_with_their_documents(tmp_path):
     a, b = make(tmp_path / "a", {"old": [10, 20]}, "one"), make(tmp_path / "b", {"new": [30], "more": [40]}, "two")
     joined = Shards(a, b)
     assert list(joined.corpora) == ["old", "new", "more"]
@@ -39,7 +39,7 @@ def test_the_fingerprint_depends_on_every_folder_and_their_order(tmp_path):
     assert Shards(a, b).fingerprint == Shards(a, b).fingerprint
 
 
-def test_one_folder_even_named_twice_is_simply_its_shards(tmp_path):
+def test_a_folder_named_twice_is_read_once(tmp_path):
     a = make(tmp_path / "a", {"old": [10]}, "one")
     shards = Shards(a, a / ".." / "a")
     assert (shards.fingerprint, shards.folders) == ("one", (a,))

@@ -1,4 +1,4 @@
-"""The shard format: what is written comes back, whole or not at all."""
+"""The shard format: round trips, checksums and atomic writes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def flip(file, bit):
     file.write_bytes(content)
 
 
-def test_a_document_is_told_from_its_own_first_token(folder):
+def test_offsets_of_a_document_count_from_its_first_token(folder):
     document = Shard(folder / "c" / "s0").document(2)
     assert (document.name, document.group, len(document), document.sentence_count) == ("b§2", 8, 3, 2)
     assert document.tokens.tolist() == [17, 18, 19]
@@ -62,7 +62,7 @@ def test_a_document_without_spans_of_a_kind_does_not_name_it(folder):
     assert Shard(folder / "c" / "s0").document(1).spans == {}
 
 
-def test_documents_of_a_corpus_are_numbered_through_by_split(folder):
+def test_documents_of_a_corpus_are_numbered_per_split(folder):
     corpus = Shards(folder).corpora["c"]
     assert (corpus.num_documents("train"), corpus.num_documents("heldout")) == (4, 2)
     assert (corpus.num_tokens("train"), corpus.num_tokens("heldout")) == (16, 4)
@@ -70,7 +70,7 @@ def test_documents_of_a_corpus_are_numbered_through_by_split(folder):
     assert [corpus.document("heldout", i).tokens.tolist() for i in range(2)] == [[15, 16], [15, 16]]
 
 
-def test_damage_is_found_and_the_file_named(folder):
+def test_damage_is_detected_and_the_file_named(folder):
     shard = Shard(folder / "c" / "s0")
     shard.verify()
     file = folder / "c" / "s0" / "flags.npy"
@@ -96,7 +96,7 @@ def test_damage_is_found_and_the_file_named(folder):
         ('{"format": 99}', "has format 99; this version reads 2"),
     ],
 )
-def test_what_is_not_a_folder_of_shards_is_refused(tmp_path, content, message):
+def test_a_folder_without_shards_or_of_another_format_is_refused(tmp_path, content, message):
     if content is not None:
         (tmp_path / "shards.json").write_text(content)
     with pytest.raises(ShardError, match=message):
@@ -148,13 +148,13 @@ def test_files_that_shards_json_names_are_compared(folder):
         Shards(folder).verify_files("tokenizer.json")
 
 
-def test_a_shard_made_with_another_tokeniser_is_refused(folder):
+def test_a_shard_of_another_tokeniser_is_refused(folder):
     write_shard(folder / "c" / "s1", columns(), NAMES, {"corpus": "c", "tokenizer": "other"})
     with pytest.raises(ShardError, match=r"s1 was prepared with another tokeniser \(other\)"):
         Shards(folder)
 
 
-def test_added_columns_are_described_and_replaced_whole(folder):
+def test_added_columns_are_described_and_replaced_entirely(folder):
     place = folder / "c" / "s0"
     for runs in ([[0, 2]], [[0, 2], [5, 7]]):
         add_columns(place, span_columns("phrase", np.array(runs), np.array([0, 5, 7, 10])))

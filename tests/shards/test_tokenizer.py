@@ -86,7 +86,7 @@ def test_a_bert_vocabulary_gives_ids_by_line_and_berts_rules(tokenizer):
     assert tokenizer.decode([2, 6, 7, 8, 9, 3]) == "[CLS] new yorkers [SEP]"
 
 
-def test_a_special_token_written_in_the_text_is_only_text(tokenizer):
+def test_a_special_token_spelled_out_in_a_text_is_ordinary_text(tokenizer):
     assert tokens(tokenizer, "[MASK] a [SEP]") == ["[", "mask", "]", "a", "[", "[UNK]", "]"]
     assert tokens(pickle.loads(pickle.dumps(tokenizer)), "[MASK]") == ["[", "mask", "]"]  # noqa: S301
 
@@ -95,7 +95,7 @@ def test_a_word_of_more_than_a_hundred_characters_is_unknown(tokenizer):
     assert tokens(tokenizer, "a" * 101) == ["[UNK]"]
 
 
-def test_offsets_are_characters_of_the_text_as_it_was(tokenizer):
+def test_offsets_are_characters_of_the_original_text(tokenizer):
     text = "😀 Cafe\u0301 CAFÉ 中文"
     flat = token_columns(tokenizer.encode_batch([text]))
     assert [text[a:b] for a, b in zip(flat.starts, flat.ends, strict=True)] == ["😀", "Cafe", "CAFÉ", "中", "文"]
@@ -103,7 +103,7 @@ def test_offsets_are_characters_of_the_text_as_it_was(tokenizer):
     assert flat.word_starts.all()
 
 
-def test_columns_of_several_texts_lie_end_to_end(tokenizer):
+def test_columns_of_several_texts_are_concatenated(tokenizer):
     flat = token_columns(tokenizer.encode_batch(["Yorkers a", "", "don't", "york"]))
     assert flat.ids.tolist() == [7, 8, 9, 19, 13, 14, 15, 7]
     assert flat.starts.tolist() == [0, 4, 6, 8, 0, 3, 4, 0]
@@ -117,7 +117,7 @@ def test_columns_of_several_texts_lie_end_to_end(tokenizer):
     assert token_columns(tokenizer.encode_batch(["a", ""])).word_starts.tolist() == [True]
 
 
-def test_cased_is_what_the_tokeniser_does_not_what_it_is_told(tmp_path):
+def test_cased_follows_from_the_encoding_not_from_the_option(tmp_path):
     (tmp_path / "upper.txt").write_text("\n".join([*SPECIALS, "a", "A"]))
     (tmp_path / "digits.txt").write_text("\n".join([*SPECIALS, "1", "中"]), encoding="utf-8")
     assert load_tokenizer(tmp_path / "upper.txt", lowercase=False).cased
@@ -149,7 +149,7 @@ def test_an_ernie_vocabulary_gives_the_ids_it_names_and_gaps_become_placeholders
         ('{"model": 3}', r"is not a tokeniser file of the `tokenizers` library"),
     ],
 )
-def test_a_vocabulary_that_cannot_serve_is_refused_with_the_reason(tmp_path, content, message):
+def test_an_unusable_vocabulary_is_refused_with_the_reason(tmp_path, content, message):
     (tmp_path / "v.txt").write_text(content, encoding="utf-8")
     with pytest.raises(TokenizerError, match=message):
         load_tokenizer(tmp_path / "v.txt", lowercase=True)
@@ -165,7 +165,7 @@ def test_files_that_are_missing_or_not_utf8_are_named(tmp_path):
         load_tokenizer(tmp_path / "v.txt")
 
 
-def test_a_saved_tokeniser_comes_back_the_same_also_from_another_process(tmp_path, tokenizer):
+def test_a_saved_tokeniser_is_loaded_unchanged_also_in_another_process(tmp_path, tokenizer):
     tokenizer.save(tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         *("tokenizer.json", "tokenizer_config.json", "vocab.txt")
@@ -204,7 +204,7 @@ def test_transformers_reads_what_is_saved(tmp_path, tokenizer):
 
 
 @pytest.mark.parametrize("kind", ["bytes", "unigram"])
-def test_other_models_serve_when_they_have_the_special_tokens(tmp_path, kind):
+def test_other_models_can_be_used_if_they_have_the_special_tokens(tmp_path, kind):
     names = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     corpus = ["the cafe in New York", "a café in York"] * 20
     if kind == "bytes":
@@ -237,7 +237,7 @@ def test_other_models_serve_when_they_have_the_special_tokens(tmp_path, kind):
 
 
 def reference(vocabulary: Path, lowercase: bool, text: str) -> list[int]:
-    """BERT's tokeniser as transformers still has it in plain Python."""
+    """BERT's tokeniser of transformers in plain Python."""
     module = pytest.importorskip("transformers.models.bert_japanese.tokenization_bert_japanese")
     ids = {token: number for number, token in enumerate(vocabulary.read_text(encoding="utf-8").split("\n"))}
     words = module.BasicTokenizer(do_lower_case=lowercase, tokenize_chinese_chars=True).tokenize(text)
@@ -262,9 +262,13 @@ def test_the_real_bert_vocabulary_agrees_with_transformers(tmp_path):
     assert not tokenizer.cased
     (tmp_path / "vocab.txt").write_bytes(path.read_bytes())
     theirs = transformers.BertTokenizer.from_pretrained(tmp_path, do_lower_case=True)
-    made = theirs(HARD, add_special_tokens=False, return_offsets_mapping=True)
+    reference_output = theirs(HARD, add_special_tokens=False, return_offsets_mapping=True)
     for text, encoding, ids, offsets in zip(
-        HARD, tokenizer.encode_batch(HARD), made["input_ids"], made["offset_mapping"], strict=True
+        HARD,
+        tokenizer.encode_batch(HARD),
+        reference_output["input_ids"],
+        reference_output["offset_mapping"],
+        strict=True,
     ):
         assert encoding.ids == ids, text
         assert [tuple(pair) for pair in offsets] == encoding.offsets
@@ -280,7 +284,7 @@ def test_the_real_ernie_vocabulary_has_its_own_ids():
 CORPUS = ["The lazy dogs and the lazier dog jumped.", "Jumping dogs, lazy cats; naïve café 中文 中"] * 5
 
 
-def test_a_trained_vocabulary_knows_the_words_of_its_text():
+def test_a_trained_vocabulary_has_the_words_of_its_text():
     tokenizer = train_tokenizer(iter(CORPUS), 120, lowercase=True)
     assert [tokenizer.tokens[identity] for identity in range(5)] == SPECIALS
     assert tokenizer.vocab_size <= 120
@@ -290,7 +294,7 @@ def test_a_trained_vocabulary_knows_the_words_of_its_text():
     assert train_tokenizer(iter(CORPUS), 120, lowercase=False).cased
 
 
-def test_a_vocabulary_never_grows_beyond_what_was_asked():
+def test_a_vocabulary_never_exceeds_the_requested_size():
     text = "".join(chr(0x4E00 + i) for i in range(300)) + " ".join(f"{chr(97 + i)}{chr(122 - i)}" for i in range(26))
     for size in (64, 100, 400):
         assert train_tokenizer(iter([text, text]), size, lowercase=True).vocab_size <= size
@@ -305,7 +309,7 @@ def test_training_is_the_same_in_every_process():
     import ernie2.errors
 
     source = str(Path(ernie2.errors.__file__).parents[1])
-    made = {
+    fingerprints = {
         subprocess.run(
             [sys.executable, "-c", script],
             env={**os.environ, "PYTHONPATH": source, "PYTHONHASHSEED": seed},
@@ -315,7 +319,7 @@ def test_training_is_the_same_in_every_process():
         ).stdout
         for seed in ("1", "2", "3")
     }
-    assert len(made) == 1
+    assert len(fingerprints) == 1
 
 
 def test_training_on_nothing_is_an_error():
@@ -328,7 +332,7 @@ SMALL = train_tokenizer(iter(CORPUS), 120, lowercase=True)
 
 @settings(deadline=None)
 @given(texts=st.lists(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=40), max_size=4))
-def test_tokens_lie_in_order_inside_their_text_whatever_it_holds(texts):
+def test_tokens_are_in_order_inside_their_text(texts):
     flat = token_columns(SMALL.encode_batch(texts))
     bounds = np.concatenate([[0], np.cumsum(flat.counts)])
     assert bounds[-1] == len(flat.ids)

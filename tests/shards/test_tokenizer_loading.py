@@ -1,4 +1,4 @@
-"""A tokeniser from a vocabulary and the files beside it, held against transformers on the same folder."""
+"""A tokeniser from a vocabulary and the files beside it, compared with transformers on the same folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 LETTERS = [*"abcdefghijklmnopqrstuvwxyzABCNéüäß0123456789.,-[]"]
 WORDS = ["the", "The", "café", "cafe", "für", "fur", "中", "国", "中国", "york", "new"]
 TOKENS = [*SPECIALS, *WORDS, *LETTERS, *(f"##{letter}" for letter in LETTERS)]
-PIECES = [
+PARTS = [
     "The ",
     "café ",
     "für",
@@ -87,7 +87,7 @@ COMPANIONS: list[dict[str, Any]] = [
 
 @pytest.fixture(scope="module", params=range(len(COMPANIONS)))
 def both(request, tmp_path_factory) -> tuple[SubwordTokenizer, SubwordTokenizer, Any, Any]:
-    """Ours; ours written and read again; theirs of the same folder; theirs of what ours wrote."""
+    """Our tokeniser; ours saved and loaded; that of transformers on the same folder, and on the one we saved."""
     transformers = pytest.importorskip("transformers")
     place = tmp_path_factory.mktemp("companions")
     given_files = COMPANIONS[request.param]
@@ -98,10 +98,10 @@ def both(request, tmp_path_factory) -> tuple[SubwordTokenizer, SubwordTokenizer,
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(text=st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=8).map("".join))
+@given(text=st.lists(st.sampled_from(PARTS) | st.text(max_size=3), max_size=8).map("".join))
 def test_any_text_has_the_ids_that_transformers_gives_it_before_and_after_it_is_written(both, text):
     if any(special in text for special in SPECIALS):
-        return  # ordinary text to us
+        return  # ordinary text in our tokeniser
     ours, again, theirs, after = both
     text = text.encode("utf-8", "ignore").decode()
     right = theirs(text, add_special_tokens=False)["input_ids"]
@@ -112,7 +112,7 @@ def test_any_text_has_the_ids_that_transformers_gives_it_before_and_after_it_is_
     assert pickle.loads(pickle.dumps(ours)).fingerprint == ours.fingerprint  # noqa: S301
 
 
-def test_of_a_token_on_two_lines_the_last_counts_and_every_id_stays_the_number_of_its_line(tmp_path):
+def test_the_last_line_of_a_repeated_token_counts_and_ids_remain_line_numbers(tmp_path):
     place = folder(tmp_path, [*SPECIALS, "a", "$", "b", "$", "c"], tokenizer_config={"do_lower_case": True})
     tokenizer = load_tokenizer(place)
     assert ids(tokenizer, "a $ b c") == [5, 8, 7, 9]
@@ -128,7 +128,7 @@ def test_of_a_token_on_two_lines_the_last_counts_and_every_id_stays_the_number_o
     assert (tmp_path / "out" / "vocab.txt").read_text().split() == [*SPECIALS, "a", "[unused0]", "b", "$", "c"]
 
 
-def test_empty_lines_keep_their_ids_and_those_at_the_end_are_passed_over(tmp_path):
+def test_empty_lines_keep_their_ids_and_those_at_the_end_are_ignored(tmp_path):
     place = folder(tmp_path, [*SPECIALS, "a", "", " ", "b", "", ""], tokenizer_config={"do_lower_case": True})
     tokenizer = load_tokenizer(place)
     assert (tokenizer.vocab_size, ids(tokenizer, "a b")) == (9, [5, 8])
@@ -144,7 +144,7 @@ def test_an_ernie_vocabulary_may_have_a_token_twice_and_empty_lines(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "config", "asked", "cased", "note"),
+    ("words", "config", "lowercase", "cased", "note"),
     [
         (["हिन्दी", "में"], None, None, True, "2 of its 2 tokens with letters have capitals or combining marks, so case"),
         (
@@ -181,15 +181,15 @@ def test_an_ernie_vocabulary_may_have_a_token_twice_and_empty_lines(tmp_path):
         (["paris"], {"do_lower_case": True}, True, False, None),
     ],
 )
-def test_case_is_what_the_file_beside_says_or_what_the_vocabulary_shows(tmp_path, words, config, asked, cased, note):
+def test_case_follows_from_the_config_file_or_else_from_the_vocabulary(tmp_path, words, config, lowercase, cased, note):
     files = {} if config is None else {"tokenizer_config": config}
-    tokenizer = load_tokenizer(folder(tmp_path, [*SPECIALS, *words], **files) / "vocab.txt", asked)
+    tokenizer = load_tokenizer(folder(tmp_path, [*SPECIALS, *words], **files) / "vocab.txt", lowercase)
     assert tokenizer.normalizer["do_lower_case"] is not cased
     assert len(tokenizer.notes) == (note is not None)
     assert note is None or note in tokenizer.notes[0]
 
 
-def test_tokenizer_config_counts_where_it_contradicts_tokenizer_json_as_in_transformers(tmp_path):
+def test_tokenizer_config_has_priority_over_tokenizer_json_as_in_transformers(tmp_path):
     load_tokenizer(folder(tmp_path / "in")).save(tmp_path)
     config = json.loads((tmp_path / "tokenizer_config.json").read_text())
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({**config, "do_lower_case": True}))
@@ -202,7 +202,7 @@ def test_tokenizer_config_counts_where_it_contradicts_tokenizer_json_as_in_trans
     assert transformers.AutoTokenizer.from_pretrained(tmp_path).tokenize("The") == ["the"]
 
 
-def test_special_tokens_have_the_names_the_files_give_them(tmp_path):
+def test_special_tokens_have_the_names_in_the_files(tmp_path):
     names = ["<blank>", "<unk>", "<s>", "</s>", "<hidden>"]
     special = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), names, strict=True))
     described = {"content": "<hidden>", "lstrip": True, "normalized": False, "rstrip": False, "single_word": False}
@@ -224,7 +224,7 @@ def test_an_added_token_far_behind_the_vocabulary_keeps_its_id(tmp_path):
     assert 9 not in tokenizer.ordinary_ids
 
 
-def test_keys_of_tokenizer_config_come_back_and_paths_do_not(tmp_path):
+def test_keys_of_tokenizer_config_are_written_back_except_paths(tmp_path):
     config = {"do_lower_case": True, "never_split": ["x"], "model_max_length": 96, "name_or_path": "/home/a",
               "auto_map": {"AutoTokenizer": ["evil.Runs", None]}, "tokenizer_class": "ErnieTokenizer"}  # fmt: skip
     tokenizer = load_tokenizer(folder(tmp_path / "in", tokenizer_config=config))
@@ -239,7 +239,7 @@ def test_keys_of_tokenizer_config_come_back_and_paths_do_not(tmp_path):
 
 
 @pytest.mark.parametrize(("known", "written"), [(None, 128), (10**30, 128), (1e30, 128), (512, 128), (64, 64)])
-def test_model_max_length_is_what_the_encoder_can_take(tmp_path, known, written):
+def test_model_max_length_is_the_limit_of_the_encoder(tmp_path, known, written):
     config = {"do_lower_case": True} | ({} if known is None else {"model_max_length": known})
     load_tokenizer(folder(tmp_path / "in", tokenizer_config=config)).save(tmp_path / "out", max_length=128)
     transformers = pytest.importorskip("transformers")
@@ -271,12 +271,12 @@ def test_a_tokeniser_of_other_rules_than_berts_is_not_written_as_berts(tmp_path)
         ({"tokenizer_config": {"added_tokens_decoder": {"7": {}}}}, "the entry '7' of added_tokens_decoder is invalid"),
     ],
 )
-def test_files_beside_a_vocabulary_that_make_no_sense_are_refused(tmp_path, files, message):
+def test_invalid_files_beside_a_vocabulary_are_refused(tmp_path, files, message):
     with pytest.raises(TokenizerError, match=message):
         load_tokenizer(folder(tmp_path, **files))
 
 
-def test_json_that_is_cut_off_beside_a_vocabulary_is_refused(tmp_path):
+def test_truncated_json_beside_a_vocabulary_is_refused(tmp_path):
     (folder(tmp_path) / "tokenizer_config.json").write_text('{"do_lower_case": fal')
     with pytest.raises(TokenizerError, match=r"tokenizer_config.json beside .* is not valid JSON"):
         load_tokenizer(tmp_path / "vocab.txt")
@@ -319,23 +319,23 @@ def spoil(kind: str, described: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"),
+    ("kind", "message"),
     [
         ("same id", "is damaged: '(the|york)' and '(the|york)' have the id"),
         ("far id", "is damaged: its largest id is 4,000,000,000, with"),
         ("BPE", r"is a BPE tokeniser, but the tokenizer_config\.json beside it names a BERT tokeniser"),
     ],
 )
-def test_a_damaged_tokenizer_json_is_refused(tmp_path, kind, told):
+def test_a_damaged_tokenizer_json_is_refused(tmp_path, kind, message):
     load_tokenizer(folder(tmp_path)).save(tmp_path / "saved")
     file = tmp_path / "saved/tokenizer.json"
     file.write_text(spoil(kind, json.loads(file.read_text())))
-    with pytest.raises(TokenizerError, match=told):
+    with pytest.raises(TokenizerError, match=message):
         load_tokenizer(file)
 
 
 @pytest.mark.parametrize("text", ["null", "{}", "<html>", '{"a": ' * 100_000, "[" * 100_000])
-def test_a_tokenizer_json_that_is_none_is_not_read_as_a_list_of_tokens(tmp_path, text):
+def test_an_invalid_tokenizer_json_is_not_read_as_a_list_of_tokens(tmp_path, text):
     (tmp_path / "tokenizer.json").write_text(text)
     with pytest.raises(TokenizerError, match="is not a tokeniser file of the `tokenizers` library"):
         load_tokenizer(tmp_path / "tokenizer.json")

@@ -21,7 +21,7 @@ def exchange_two_ids(file):
     file.write_text(json.dumps(described), encoding="utf-8")
 
 
-def test_the_tokeniser_of_shards_is_the_one_they_were_made_with(tmp_path):
+def test_the_tokeniser_of_shards_is_the_one_they_were_built_with(tmp_path):
     shards = tiny_run.write_shards(tmp_path)
     assert load_shards_tokenizer(shards).fingerprint == shards.tokenizer_fingerprint
 

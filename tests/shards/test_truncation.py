@@ -1,4 +1,4 @@
-"""Truncation of pairs, beside taking tokens off one by one."""
+"""Truncation of pairs, compared with removing tokens one by one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ernie2.shards.truncation import longest_first
 
 
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 50))
-def test_pairs_are_cut_as_if_the_longer_lost_its_last_token_again_and_again(one: int, other: int, room: int) -> None:
+def test_the_longer_text_loses_its_last_token_repeatedly(one: int, other: int, room: int) -> None:
     first, second = one, other
     while first + second > room:
         if first > second:

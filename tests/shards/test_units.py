@@ -32,8 +32,8 @@ def corpus(folder, rows, name="in.jsonl", **fields):
 
 def read(folder, corpora, **limits):
     (folder / "work" / "units").mkdir(parents=True)
-    told = []
-    found = read_corpora(corpora, ShardSettings(folder="nowhere", **limits), folder / "work", told.append)
+    reported = []
+    found = read_corpora(corpora, ShardSettings(folder="nowhere", **limits), folder / "work", reported.append)
     assert load_corpora(folder / "work") == found
     return found
 
@@ -42,7 +42,7 @@ def documents(folder, found):
     return [list(read_unit(folder / "work" / "units" / f"{unit}.jsonl.zst")) for unit in found.units]
 
 
-def test_documents_come_back_as_they_were(tmp_path):
+def test_documents_are_read_back_unchanged(tmp_path):
     rows = [{"id": "a", "text": "one\n\ntwo", "spans": [[0, 3, "entity"]]}, {"id": "b", "text": "drei ß 文"}]
     (found,) = read(tmp_path, {"c": corpus(tmp_path, rows, language="de", licence="CC0")})
     assert [[d.name, d.group, d.text, list(map(tuple, d.spans))] for d in documents(tmp_path, found)[0]] == [
@@ -52,7 +52,7 @@ def test_documents_come_back_as_they_were(tmp_path):
     assert (found.language, found.licence, found.documents, found.characters) == ("de", "CC0", 2, 16)
 
 
-def test_a_text_that_came_before_is_dropped_also_in_another_corpus(tmp_path):
+def test_a_repeated_text_is_dropped_also_in_another_corpus(tmp_path):
     one = corpus(tmp_path, [{"text": "a"}, {"text": "b"}, {"text": "a"}, {"text": " "}], "one.jsonl")
     two = corpus(tmp_path, [{"text": "b"}, {"text": "c"}], "two.jsonl")
     first, second = read(tmp_path, {"one": one, "two": two})
@@ -60,7 +60,7 @@ def test_a_text_that_came_before_is_dropped_also_in_another_corpus(tmp_path):
     assert (second.documents, second.dropped) == (1, {"duplicate": 1})
 
 
-def test_pairs_carry_their_labels_and_are_compared_in_their_own_corpus(tmp_path):
+def test_pairs_have_labels_and_are_compared_within_their_corpus(tmp_path):
     rows = [{"sentence1": "a", "sentence2": "b", "label": label} for label in (10, 9, 10)]
     rows += [{"sentence1": "b", "sentence2": "a", "label": 9}]
     pairs = corpus(tmp_path, rows, "pairs.jsonl", pairs={})
@@ -78,7 +78,7 @@ def test_pairs_carry_their_labels_and_are_compared_in_their_own_corpus(tmp_path)
     ]
 
 
-def test_a_share_of_the_documents_is_about_that_share_whole_groups_and_part_of_every_larger_one(tmp_path):
+def test_a_share_consists_of_entire_groups_and_is_part_of_every_larger_share(tmp_path):
     rows = [{"id": str(i), "text": f"text {i}", "author": f"author {i // 2}"} for i in range(2000)]
     kept = {}
     for share in (0.1, 0.4, 1.0):
@@ -127,7 +127,7 @@ def test_a_small_corpus_is_cut_into_more_units_than_its_tokens_ask_for(tmp_path)
     st.sampled_from([0.0, 0.02, 0.3]),
     st.integers(0, 10),
 )
-def test_groups_are_held_out_by_hash_at_least_so_many_and_at_most_half(tmp_path_factory, groups, share, least):
+def test_groups_are_held_out_by_hash_between_the_minimum_and_half(tmp_path_factory, groups, share, least):
     folder = tmp_path_factory.mktemp("split")
     rows = [{"id": str(i), "text": f"text {i}", "book": str(book)} for i, book in enumerate(groups)]
     (found,) = read(folder, {"c": corpus(folder, rows, group="book")}, heldout=share, min_heldout=least)

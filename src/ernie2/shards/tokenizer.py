@@ -76,22 +76,22 @@ class SubwordTokenizer:
         `config`: content of the files beside it; it names the special tokens and is written back by `save`.
         """
         config = config or TokenizerConfig()
-        described: dict[str, Any] = json.loads(tokenizer.to_str())
+        settings: dict[str, Any] = json.loads(tokenizer.to_str())
         roles = find_special_tokens(tokenizer.get_vocab(with_added_tokens=True), config.roles, where)
         # added special tokens are matched in texts, those of the five roles are not
         self._matched = frozenset(
             entry["content"]
-            for entry in described["added_tokens"]
+            for entry in settings["added_tokens"]
             if entry["special"] and entry["content"] not in roles.values()
         )
         if self._matched:
-            tokenizer = Tokenizer.from_str(json.dumps(_mark_special(described, self._matched, special=False)))
+            tokenizer = Tokenizer.from_str(json.dumps(_mark_special(settings, self._matched, special=False)))
         tokenizer.no_truncation()
         tokenizer.no_padding()
         tokenizer.encode_special_tokens = True
         self._tokenizer, self._loaded_config, self.notes = tokenizer, config, tuple(notes)
-        described = json.loads(tokenizer.to_str())
-        canonical = json.dumps(described, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        settings = json.loads(tokenizer.to_str())
+        canonical = json.dumps(settings, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         self.fingerprint = hashlib.sha256(canonical.encode()).hexdigest()
         vocabulary: dict[str, int] = tokenizer.get_vocab(with_added_tokens=True)
         self.vocab_size = max(vocabulary.values(), default=-1) + 1
@@ -100,7 +100,7 @@ class SubwordTokenizer:
         for role, token in roles.items():
             setattr(self, f"{role}_id", vocabulary[token])
         self._roles = roles
-        added = {entry["id"] for entry in described["added_tokens"] if entry["special"]}
+        added = {entry["id"] for entry in settings["added_tokens"] if entry["special"]}
         self.special_ids = frozenset({*added, *(vocabulary[token] for token in (*roles.values(), *self._matched))})
         self.ordinary_ids: NDArray[np.int64] = np.array(
             [
@@ -110,14 +110,14 @@ class SubwordTokenizer:
             ],
             dtype=np.int64,
         )
-        prefix = described["model"].get("continuing_subword_prefix") or None
+        prefix = settings["model"].get("continuing_subword_prefix") or None
         self.is_continuation: NDArray[np.bool_] = np.array(
             [prefix is not None and token.startswith(prefix) and token != prefix for token in self.tokens], dtype=bool
         )
-        self.normalizer = bert_keys(described)
+        self.normalizer = bert_keys(settings)
         self._model_size = max(tokenizer.get_vocab(with_added_tokens=False).values(), default=-1) + 1
-        self._is_wordpiece = described["model"].get("type") == "WordPiece"
-        self.splits_at_punctuation = _splits_at_punctuation(described)
+        self._is_wordpiece = settings["model"].get("type") == "WordPiece"
+        self.splits_at_punctuation = _splits_at_punctuation(settings)
         self._check_offsets(where)
         letters = self.encode_batch([*_CASE_PROBE, *_CASE_PROBE.upper()])
         half = len(letters) // 2
@@ -144,17 +144,17 @@ class SubwordTokenizer:
         `max_length`: tokens per sequence, written as `model_max_length` unless the loaded one is smaller. The files are
         staged together and tokenizer.json is renamed last: if it exists, so do the others. Raises `StorageError`.
         """
-        described = self._to_json()
+        settings = self._to_json()
         files: dict[str, str] = {}
         if self._is_wordpiece:
             files[VOCABULARY] = "".join(f"{token}\n" for token in self.tokens[: self._model_size])
-        files[CONFIG] = json.dumps(self._config(described, max_length), indent=2, ensure_ascii=False) + "\n"
-        files[JSON] = json.dumps(described, indent=2, ensure_ascii=False)
+        files[CONFIG] = json.dumps(self._config(settings, max_length), indent=2, ensure_ascii=False) + "\n"
+        files[JSON] = json.dumps(settings, indent=2, ensure_ascii=False)
         with staged_files(Path(folder), tuple(files)) as staging:
             for name, content in files.items():
                 write_text(staging / name, content)
 
-    def _config(self, described: Mapping[str, Any], max_length: int | None) -> dict[str, Any]:
+    def _config(self, settings: Mapping[str, Any], max_length: int | None) -> dict[str, Any]:
         """Return the content of tokenizer_config.json."""
         carried = dict(self._loaded_config.other_keys)
         known = carried.get("model_max_length")
@@ -168,7 +168,7 @@ class SubwordTokenizer:
         carried |= {f"{role}_token": token for role, token in self._roles.items()}
         if self._matched:
             carried[EXTRA] = sorted(self._matched, key=self.tokens.index)
-        return carried | {"added_tokens_decoder": added_tokens_decoder(described)}
+        return carried | {"added_tokens_decoder": added_tokens_decoder(settings)}
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as JSON: a pickled `Tokenizer` would lose its handling of special tokens."""
@@ -252,21 +252,21 @@ def train_tokenizer(texts: Iterator[str], vocab_size: int, lowercase: bool = Tru
     return SubwordTokenizer(bert_tokenizer(train_vocabulary(texts, vocab_size, lowercase), lowercase, where)[0], where)
 
 
-def _mark_special(described: dict[str, Any], tokens: frozenset[str], *, special: bool) -> dict[str, Any]:
+def _mark_special(settings: dict[str, Any], tokens: frozenset[str], *, special: bool) -> dict[str, Any]:
     """Return the JSON of a tokeniser with the added `tokens` marked as special, or not."""
     entries = [
-        entry | {"special": special} if entry["content"] in tokens else entry for entry in described["added_tokens"]
+        entry | {"special": special} if entry["content"] in tokens else entry for entry in settings["added_tokens"]
     ]
-    return described | {"added_tokens": entries}
+    return settings | {"added_tokens": entries}
 
 
-def _splits_at_punctuation(described: dict[str, Any]) -> bool:
+def _splits_at_punctuation(settings: dict[str, Any]) -> bool:
     """Return whether the tokeniser with this JSON follows BERT's rules, which split at every such mark."""
-    normalizer, splitter = described["normalizer"], described["pre_tokenizer"]
+    normalizer, splitter = settings["normalizer"], settings["pre_tokenizer"]
     return (
         (normalizer is None or normalizer.get("type") == "BertNormalizer")
         and splitter is not None
         and splitter.get("type") == "BertPreTokenizer"
-        and described["model"].get("type") == "WordPiece"
-        and all(entry["special"] for entry in described["added_tokens"])
+        and settings["model"].get("type") == "WordPiece"
+        and all(entry["special"] for entry in settings["added_tokens"])
     )

@@ -169,8 +169,8 @@ def _parse_decoder(entries: Any, where: str) -> Iterator[AddedToken]:
         content = _content(entry)
         if not identity.isdecimal() or len(identity) > 9 or content is None or not isinstance(entry, dict):
             raise TokenizerError(f"{CONFIG} beside {where}: the entry {identity!r} of added_tokens_decoder is invalid.")
-        stated = {flag: entry[flag] for flag in _FLAGS if isinstance(entry.get(flag), bool)}
-        yield AddedToken(content, int(identity), stated.get("special", False), stated)
+        flags = {flag: entry[flag] for flag in _FLAGS if isinstance(entry.get(flag), bool)}
+        yield AddedToken(content, int(identity), flags.get("special", False), flags)
 
 
 def _parse_added_tokens(entries: Mapping[str, Any], special: set[str], where: str) -> Iterator[AddedToken]:

@@ -54,10 +54,10 @@ def bert_tokenizer(
 ) -> tuple[Tokenizer, list[str]]:
     """Return a WordPiece tokeniser with BERT's rules, and notes. Raises `TokenizerError` for lack of special tokens."""
     config = config or TokenizerConfig()
-    stated = {key: value for key, value in config.normalizer.items() if key != "lowercase" and value is not None}
+    configured = {key: value for key, value in config.normalizer.items() if key != "lowercase" and value is not None}
     tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=MAX_WORD_CHARACTERS))
     tokenizer.normalizer = bert_normalizer(
-        lowercase, stated.get("strip_accents"), stated.get("handle_chinese_chars", True)
+        lowercase, configured.get("strip_accents"), configured.get("handle_chinese_chars", True)
     )
     tokenizer.pre_tokenizer = BertPreTokenizer()
     tokenizer.decoder = WordPieceDecoder()
@@ -117,16 +117,16 @@ def _apply_config(normalizer: dict[str, Any], config: TokenizerConfig, lowercase
     """Apply tokenizer_config.json, which has priority in transformers, to BERT's normalizer; return notes."""
     notes = []
     for key, theirs in BERT_KEYS.items():
-        stated = config.normalizer.get(theirs, normalizer[theirs])
-        if stated == normalizer[theirs] or (stated is None and theirs != "strip_accents"):
+        configured = config.normalizer.get(theirs, normalizer[theirs])
+        if configured == normalizer[theirs] or (configured is None and theirs != "strip_accents"):
             continue
-        if theirs == "strip_accents" and bool(normalizer["lowercase"] if stated is None else stated) == bool(
+        if theirs == "strip_accents" and bool(normalizer["lowercase"] if configured is None else configured) == bool(
             normalizer["lowercase"] if normalizer[theirs] is None else normalizer[theirs]
         ):
             continue  # None means: as lowercase
         notes.append(f"{where}: its {theirs} is {json.dumps(normalizer[theirs])}, but the {CONFIG} beside it says "
-                     f"{key}={json.dumps(stated)}, which is used.")  # fmt: skip
-        normalizer[theirs] = stated
+                     f"{key}={json.dumps(configured)}, which is used.")  # fmt: skip
+        normalizer[theirs] = configured
     if lowercase is not None and lowercase != normalizer["lowercase"]:
         notes.append(f"{where}: tokenizer.lowercase is for lists of tokens; this file says "
                      f"lowercase={json.dumps(normalizer['lowercase'])}, which is used.")  # fmt: skip
@@ -168,12 +168,12 @@ def _choose_lowercase(
     vocabulary: Mapping[str, int], config: TokenizerConfig, requested: bool | None, where: str
 ) -> tuple[bool, list[str]]:
     """Return whether text is lower-cased for a vocabulary file, and notes."""
-    stated = config.normalizer.get("lowercase")
+    configured = config.normalizer.get("lowercase")
     lost, able = count_lost_by_lowercasing(vocabulary)
-    if stated is not None:
-        if requested in (None, stated):
-            return stated, []
-        return bool(requested), [f"{where}: do_lower_case is {str(stated).lower()} in the {CONFIG} beside it, but "
+    if configured is not None:
+        if requested in (None, configured):
+            return configured, []
+        return bool(requested), [f"{where}: do_lower_case is {str(configured).lower()} in the {CONFIG} beside it, but "
                              f"tokenizer.lowercase is {str(requested).lower()}, which is used."]  # fmt: skip
     guess = lost < max(1, LOSS_LIMIT * able)
     evidence = f"{lost:,} of its {able:,} tokens with letters have capitals or combining marks"
@@ -204,7 +204,7 @@ def _read(where: str) -> tuple[str, Callable[[str], bytes | None]]:
     except (OSError, ValueError, ImportError) as error:
         raise TokenizerError(f"{where} cannot be read: {error}.") from error
 
-    def beside(name: str) -> bytes | None:
+    def read_beside(name: str) -> bytes | None:
         try:
             data: bytes = system.cat_file(f"{inner.rpartition('/')[0]}/{name}")
         except FileNotFoundError:
@@ -213,10 +213,10 @@ def _read(where: str) -> tuple[str, Callable[[str], bytes | None]]:
             raise TokenizerError(f"{name} beside {where} cannot be read: {error}.") from error
         return data
 
-    return _decoded(content, where), beside
+    return _decode(content, where), read_beside
 
 
-def _decoded(content: bytes, where: str) -> str:
+def _decode(content: bytes, where: str) -> str:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

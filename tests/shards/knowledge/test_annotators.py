@@ -1,4 +1,4 @@
-"""Annotators on texts small enough to check by eye, and spans that become token runs."""
+"""Annotators on texts small enough to check by eye, and conversion of spans to token runs."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from ernie2.shards.knowledge.token_runs import (
 
 
 def found(annotator, text):
-    """kind -> the marked pieces of text."""
+    """kind -> the marked parts of the text."""
     spans = annotator.spans(text, [(0, len(text))])
     return {kind: [text[start:end] for start, end in runs.tolist()] for kind, runs in spans if len(runs)}
 
 
-def test_a_gazetteer_takes_the_leftmost_and_then_the_longest():
+def test_a_gazetteer_matches_the_leftmost_and_then_the_longest():
     gazetteer = Gazetteer({"New York": "entity", "New York City": "entity", "City Hall": "entity"})
     assert found(gazetteer, "From New York City Hall to New York.") == {"entity": ["New York City", "New York"]}
 
@@ -44,17 +44,17 @@ def test_a_match_neither_begins_nor_ends_inside_a_word():
     }
 
 
-def test_an_entry_with_a_capital_is_found_as_written_and_one_without_in_any_case():
+def test_an_entry_with_a_capital_is_case_sensitive_others_are_not():
     gazetteer = Gazetteer({"Apple": "entity", "natural selection": "phrase"})
     text = "An apple of Apple. Natural Selection, NATURAL SELECTION"
     assert found(gazetteer, text) == {"entity": ["Apple"], "phrase": ["Natural Selection", "NATURAL SELECTION"]}
 
 
-def test_letters_that_grow_when_lower_cased_do_not_shift_what_follows():
+def test_letters_that_grow_when_lower_cased_shift_no_offsets():
     assert found(Gazetteer({"ankara": "entity"}), "İİ Ankara") == {"entity": ["Ankara"]}
 
 
-def test_an_entry_is_found_across_a_line_break_odd_spaces_and_accents_of_their_own():
+def test_an_entry_matches_across_line_breaks_odd_spaces_and_combining_accents():
     gazetteer = Gazetteer({"Tower Bridge": "entity", "Café Müller": "entity", "Zürich": "entity"})
     text = "To\u00adwer\u00a0 Bridge, Tower\nBridge; Cafe\u0301\u3000Mu\u0308ller. Zu\u0308rich Tower\n\nBridge"
     assert found(gazetteer, text) == {
@@ -62,16 +62,16 @@ def test_an_entry_is_found_across_a_line_break_odd_spaces_and_accents_of_their_o
     }
 
 
-def test_an_entry_may_itself_be_written_with_odd_spaces_and_accents_of_their_own():
+def test_an_entry_may_have_odd_spaces_and_combining_accents():
     gazetteer = Gazetteer({"Tower\u00a0Bridge": "entity", "Zu\u0308rich": "phrase", "\u200b": "entity"})
     assert found(gazetteer, "Tower Bridge in Zürich") == {"entity": ["Tower Bridge"], "phrase": ["Zürich"]}
 
 
-def test_an_accent_of_its_own_after_an_entry_belongs_to_a_longer_word():
+def test_a_combining_accent_after_an_entry_belongs_to_a_longer_word():
     assert found(Gazetteer({"cafe": "entity", "か": "entity"}), "cafe\u0301 か\u3099 cafe") == {"entity": ["cafe"]}
 
 
-def test_a_chinese_name_is_found_across_a_line_break_and_not_across_a_space():
+def test_a_chinese_name_matches_across_a_line_break_but_not_across_a_space():
     assert found(Gazetteer({"清华大学": "entity"}), "在清华\n大学和清华 大学") == {"entity": ["清华\n大学"]}
 
 
@@ -98,7 +98,7 @@ def test_known_and_foreign_persons_are_names_too():
     assert found(ChineseWords(), "陈寅恪见阿拉法特")["entity"] == ["陈寅恪", "阿拉法特"]
 
 
-def test_runs_of_latin_letters_and_digits_are_words_and_those_with_marks_are_none():
+def test_runs_of_latin_letters_and_digits_are_words_unless_they_have_marks():
     assert found(ChineseWords(), "iPhone降到3.5折，2012年C++。") == {
         "word": ["iPhone", "降到", "2012"],
         "entity": ["C++"],
@@ -112,16 +112,16 @@ def test_a_word_beyond_ascii_in_chinese_text_is_one_word(word):
     assert found(ChineseWords(), f"北京{word}路，{word} Linux")["word"] == ["北京", "Linux", word, word]
 
 
-def test_signs_that_are_no_letters_and_kana_make_no_words():
+def test_symbols_and_kana_are_not_words():
     assert found(ChineseWords(), "①②③ ラーメン、²³") == {}
 
 
-def test_chinese_words_are_found_across_a_line_break():
+def test_chinese_words_match_across_a_line_break():
     assert found(ChineseWords(), "我们在北\n京读书")["entity"] == ["北\n京"]
 
 
 @given(st.lists(st.text("北京大学的人在微信3.aB ，。", max_size=12), max_size=4))
-def test_chinese_words_are_whole_words_of_rjieba_inside_one_paragraph(paragraphs):
+def test_chinese_words_are_words_of_rjieba_inside_one_paragraph(paragraphs):
     text = "\n\n".join(paragraphs)
     starts = [sum(len(earlier) + 2 for earlier in paragraphs[:number]) for number in range(len(paragraphs))]
     places = [(start, start + len(paragraph)) for start, paragraph in zip(starts, paragraphs, strict=True)]
@@ -136,7 +136,7 @@ def test_chinese_words_are_whole_words_of_rjieba_inside_one_paragraph(paragraphs
         assert (runs[1:, 0] >= runs[:-1, 1]).all()
 
 
-def test_chinese_spans_stand_in_the_characters_of_the_whole_text():
+def test_chinese_spans_are_characters_of_the_entire_text():
     text = "北京。\n\n我在上海工作"
     spans = dict(ChineseWords().spans(text, [(0, 3), (5, len(text))]))
     assert [text[start:end] for start, end in spans["entity"].tolist()] == ["北京", "上海"]
@@ -227,7 +227,7 @@ POSITIONS = TokenPositions(
     ("spans", "runs", "drops"),
     [
         ([(0, 7)], [[0, 2]], {}),
-        ([(7, 13)], [[2, 4]], {}),  # white space at an end does not matter
+        ([(7, 13)], [[2, 4]], {}),  # white space at an end is ignored
         ([(0, 5)], [], {CUTS_TOKEN: 1}),
         ([(9, 12)], [], {CUTS_TOKEN: 1}),
         ([(7, 8)], [], {NO_TOKEN: 1}),
@@ -237,7 +237,7 @@ POSITIONS = TokenPositions(
         ([(18, 22), (14, 17), (14, 17)], [[4, 5], [5, 6]], {}),
     ],
 )
-def test_spans_cover_whole_tokens_of_one_sentence_or_are_dropped_by_name(spans, runs, drops):
+def test_spans_cover_complete_tokens_of_one_sentence_or_are_dropped_and_counted(spans, runs, drops):
     counted = Counter()
     assert POSITIONS.runs(as_spans(spans), counted).tolist() == runs
     assert counted == drops

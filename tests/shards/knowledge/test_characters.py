@@ -39,5 +39,5 @@ def test_bits_agree_with_the_predicates_of_str(text):
     assert [bool(bits & SPACE) for bits in classes] == [character.isspace() for character in text]
 
 
-def test_text_outside_the_basic_plane_keeps_one_class_a_character():
+def test_text_outside_the_basic_plane_has_one_class_per_character():
     assert character_classes("a😀b").tolist() == [*character_classes("a"), 0, *character_classes("b")]

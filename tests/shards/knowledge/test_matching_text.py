@@ -1,4 +1,4 @@
-"""What a text is compared as, and where its characters stood."""
+"""Normalised text for matching, and the positions of its characters in the original."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from ernie2.shards.knowledge.matching_text import matching_text
         ("", ""),
     ],
 )
-def test_a_text_is_compared_composed_and_with_single_spaces(text, compared):
+def test_a_text_is_matched_composed_and_with_single_spaces(text, compared):
     assert matching_text(text).text == compared
 
 
 @given(st.text(st.sampled_from("aB é\u0301\u0308\n\u00a0\u00ad\u200b中文\u212b\u1112\u1161\u11ab") | st.characters()))
-def test_every_character_that_is_compared_stands_for_a_run_of_the_text(text):
+def test_every_normalised_character_maps_to_a_run_of_the_text(text):
     text = text.encode("utf-8", "ignore").decode()
     seen = matching_text(text)
     assert len(seen.starts) == len(seen.ends) == len(seen.text)
