@@ -183,7 +183,7 @@ def test_every_metric_of_a_data_set_is_measured_in_its_order() -> None:
     assert compute_metrics(pairs, examples, ["0", "1", "1"], [0.1, 0.8, 0.9]) == pytest.approx(
         {"mrr": 50.0, "f1": 200 / 3}
     )
-    with pytest.raises(DataError, match="needs a score for each"):
+    with pytest.raises(DataError, match="mrr needs a score per candidate"):
         compute_metrics(pairs, examples, ["0", "1", "1"])
 
 
@@ -198,7 +198,7 @@ def test_answers_are_scored_by_place_even_where_ids_are_the_same() -> None:
 def test_examples_without_labels_or_predictions_are_refused() -> None:
     with pytest.raises(DataError, match="2 predictions for 1 examples"):
         compute_metrics(data("classification", ("accuracy",)), [Example("0", "a", label="1")], ["1", "1"])
-    with pytest.raises(DataError, match="needs examples with labels"):
+    with pytest.raises(DataError, match="these examples have no labels"):
         compute_metrics(data("classification", ("accuracy",)), [Example("0", "a")], ["1"])
 
 

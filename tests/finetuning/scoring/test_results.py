@@ -154,4 +154,4 @@ def test_the_files_the_majority_and_the_number_of_runs_are_those_of_this_command
 def test_the_score_of_glue_says_where_every_seed_diverged() -> None:
     nine = [official(name, "base", "dev", "accuracy") for name in GLUE_TASKS]
     nine[7] = replace(nine[7], rows=())
-    assert dev_glue_score(nine) == (None, "no GLUE score: rte has no figures, as every seed diverged")
+    assert dev_glue_score(nine) == (None, "no GLUE score: rte has no results, as every seed diverged")

@@ -1,8 +1,8 @@
-"""Scores of predictions, in percent, to the official definitions of GLUE, CoNLL and the ERNIE scripts.
+"""Metrics in percent, as defined by GLUE, CoNLL and the ERNIE scripts.
 
-F1 and Matthews correlation are scikit-learn's definitions, whose import takes longer than most evaluations; Pearson and
-Spearman are scipy's; entities are those of seqeval's strict mode, by tag scheme. A correlation with a constant is not
-defined and is nan, never 0: a run that collapsed shows as such.
+F1 and Matthews correlation are implemented as in scikit-learn, whose import takes longer than most evaluations. Pearson
+and Spearman correlation come from scipy. Entities follow seqeval's strict mode, by tag scheme. The correlation with a
+constant is undefined: nan, not 0, so that collapsed runs are visible.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from ernie2.finetuning.scoring.answers import (
 )
 
 PredictedValue = str | float | tuple[str, ...]
-"""By head: a class name, a number, class names or tags, the text of an answer."""
+"""A class name, a number, class names, tags, or the text of an answer."""
 CORRELATIONS = ("matthews", "pearson", "spearman")
-"""Metrics of -100 to 100; the others are 0 to 100."""
+"""Metrics from -100 to 100; the others are from 0 to 100."""
 _NO_MAJORITY = ("mrr", "entity_f1")
-"""Ranks need scores, and a constant tag finds no entity."""
+"""mrr needs scores; a constant tag marks no entity."""
 
 
 def compute_metrics(
@@ -41,38 +41,38 @@ def compute_metrics(
     predictions: Sequence[PredictedValue],
     scores: Sequence[float] | None = None,
 ) -> dict[str, float]:
-    """metric → percent, for every metric of `data`, over labelled `examples`.
+    """Return metric → percent for the metrics of `data`, over labelled `examples`.
 
-    Those of answerable or unanswerable questions are left out where there are none.
-
-    `predictions[i]` belongs to `examples[i]`; `scores[i]` is how much the model holds for the positive class (a
-    probability or any increasing function of it), needed by mrr only. Raises `DataError` for examples without labels,
-    lengths that differ, none at all, and mrr without scores.
+    Metrics over answerable or unanswerable questions are omitted without such questions. `predictions[i]` belongs to
+    `examples[i]`. `scores[i]`: probability of the positive class, or an increasing function of it; only for mrr.
+    Raises `DataError` for unlabelled or no examples, lengths that differ, and mrr without scores.
     """
     if len(examples) != len(predictions):
-        raise DataError(f"{data.name}: {len(predictions)} predictions for {len(examples)} examples; each needs one.")
+        raise DataError(
+            f"{data.name}: {len(predictions)} predictions for {len(examples)} examples; give one per example."
+        )
     gold = [example.label for example in examples]
     if not examples or any(label is None for label in gold):
-        raise DataError(f"{data.name}: a metric needs examples with labels; these have none. Use another split.")
+        raise DataError(f"{data.name}: these examples have no labels, which metrics need. Use another split.")
     by_name: dict[str, float] = {}
     if data.head == "span":
         texts, rules = [str(text) for text in predictions], RULES[data.answer_rules or "squad"]
         if data.unanswerable:
             by_name = score_with_unanswerable(examples, texts, rules)
         else:
-            figures = score_answers([accepted_answers(example) for example in examples], texts, rules)
-            by_name = dict(zip(("exact_match", "answer_f1"), figures, strict=True))
+            values = score_answers([accepted_answers(example) for example in examples], texts, rules)
+            by_name = dict(zip(("exact_match", "answer_f1"), values, strict=True))
     for name in data.metrics:
         if name == "mrr":
             if scores is None:
-                raise DataError(f"{data.name}: mrr ranks candidates and needs a score for each of them.")
+                raise DataError(f"{data.name}: mrr needs a score per candidate.")
             groups = [example.group or "" for example in examples]
             by_name[name] = mean_reciprocal_rank(groups, [label == data.positive for label in gold], scores)
         elif name == "f1":
             by_name[name] = binary_f1(gold, predictions, data.positive)
         elif name == "entity_f1":
             if data.scheme is None:
-                raise DataError(f"{data.name}: entity_f1 needs a tag scheme; name it with --scheme.")
+                raise DataError(f"{data.name}: entity_f1 needs a tag scheme. Give one with --scheme.")
             by_name[name] = entity_f1(_tags(gold), _tags(predictions), data.scheme)
         elif name not in by_name and name not in (*HAS_ANSWER, *NO_ANSWER):
             by_name[name] = SIMPLE_METRICS[name](gold, predictions)
@@ -80,9 +80,9 @@ def compute_metrics(
 
 
 def majority_scores(data: LabelledData, split: str) -> dict[str, float]:
-    """metric → percent of the split's commonest label (of tags, the commonest tag) given to every example.
+    """Return metric → percent of the majority baseline: the most frequent label, or tag, for every example.
 
-    Empty for spans and for regression: no answer is common, and a constant has no correlation.
+    Empty for spans and regression, where there is no majority or no correlation with a constant.
     """
     metrics = tuple(name for name in data.metrics if name not in _NO_MAJORITY)
     if data.head in ("span", "regression") or not metrics:
@@ -99,39 +99,39 @@ def majority_scores(data: LabelledData, split: str) -> dict[str, float]:
 
 
 def accuracy(gold: Sequence[Any], predicted: Sequence[Any]) -> float:
-    """Percent of predictions that equal the label."""
+    """Return the percentage of predictions that equal the label."""
     return 100.0 * sum(bool(one == other) for one, other in zip(gold, predicted, strict=True)) / len(gold)
 
 
 def token_accuracy(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> float:
-    """Percent of tokens with the right tag; sequences are of equal lengths."""
+    """Return the percentage of tokens with the correct tag; sequences must have equal lengths."""
     return accuracy([tag for tags in gold for tag in tags], [tag for tags in predicted for tag in tags])
 
 
 def matthews(gold: Sequence[Any], predicted: Sequence[Any]) -> float:
-    """Matthews correlation in percent, of any number of classes; 0 where either side knows one class only."""
+    """Return Matthews correlation in percent, for any number of classes; 0 if one side has a single class."""
     truth, guess = Counter(gold), Counter(predicted)
     if len(truth) < 2 or len(guess) < 2:
         return 0.0
-    count, right = len(gold), sum(one == other for one, other in zip(gold, predicted, strict=True))
-    together = right * count - sum(truth[name] * guess[name] for name in truth)
+    count, correct = len(gold), sum(one == other for one, other in zip(gold, predicted, strict=True))
+    covariance = correct * count - sum(truth[name] * guess[name] for name in truth)
     spread = math.prod(count**2 - sum(each**2 for each in side.values()) for side in (truth, guess))
-    return float(100.0 * together / math.sqrt(spread))
+    return float(100.0 * covariance / math.sqrt(spread))
 
 
 def binary_f1(gold: Sequence[Any], predicted: Sequence[Any], positive: Any) -> float:
-    """F1 of the class `positive` in percent, as GLUE scores MRPC and QQP; 0 where it is nowhere."""
+    """Return F1 of the class `positive` in percent, as GLUE scores MRPC and QQP; 0 if it does not occur."""
     return 100.0 * _f1_by_class(gold, predicted).get(positive, 0.0)
 
 
 def macro_f1(gold: Sequence[Any], predicted: Sequence[Any]) -> float:
-    """Mean F1 of the classes that occur in labels or predictions, in percent."""
+    """Return the mean F1 of the classes in labels or predictions, in percent."""
     by_class = _f1_by_class(gold, predicted)
     return 100.0 * sum(by_class.values()) / len(by_class)
 
 
 def _f1_by_class(gold: Sequence[Any], predicted: Sequence[Any]) -> dict[Any, float]:
-    """class -> F1, 0 to 1, of every class that occurs."""
+    """Return class -> F1 in 0–1, for every class that occurs."""
     named = Counter(gold) + Counter(predicted)
     right = Counter(one for one, other in zip(gold, predicted, strict=True) if one == other)
     return {name: 2 * right[name] / count for name, count in named.items()}
@@ -139,25 +139,25 @@ def _f1_by_class(gold: Sequence[Any], predicted: Sequence[Any]) -> dict[Any, flo
 
 def micro_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> float:
     """F1 over all (example, class) pairs, in percent, for examples with any number of classes; 100 with no pair."""
-    marked, found = ({(i, name) for i, names in enumerate(side) for name in names} for side in (gold, predicted))
-    return _f1(len(marked), len(found), len(marked & found)) if marked or found else 100.0
+    expected, actual = ({(i, name) for i, names in enumerate(side) for name in names} for side in (gold, predicted))
+    return _f1(len(expected), len(actual), len(expected & actual)) if expected or actual else 100.0
 
 
 def pearson(gold: Sequence[float], predicted: Sequence[float]) -> float:
-    """Pearson correlation in percent; nan where a side is constant or there are fewer than two examples."""
+    """Return Pearson correlation in percent; nan if a side is constant, or for fewer than two examples."""
     return _correlation("pearsonr", gold, predicted)
 
 
 def spearman(gold: Sequence[float], predicted: Sequence[float]) -> float:
-    """Spearman's rank correlation in percent, ties at their mean rank; nan as for `pearson`."""
+    """Return Spearman's rank correlation in percent, with mean ranks for ties; nan as for `pearson`."""
     return _correlation("spearmanr", gold, predicted)
 
 
 def mean_reciprocal_rank(groups: Sequence[str], relevant: Sequence[bool], scores: Sequence[float]) -> float:
-    """100 · mean over groups of 1 / rank of the first relevant candidate, ranked by falling score.
+    """Return 100 · mean over groups of 1 / rank of the first relevant candidate, by descending score.
 
-    As the ERNIE scripts do it: candidates of equal score keep the order of the file, and a group without a relevant
-    candidate counts with 0. The candidates of a group need not stand together.
+    As in the ERNIE scripts, ties keep the order of the file, and a group without a relevant candidate counts as 0. The
+    candidates of a group need not be adjacent.
     """
     ranked: dict[str, list[tuple[float, bool]]] = {}
     for group, hit, score in zip(groups, relevant, scores, strict=True):
@@ -170,23 +170,23 @@ def mean_reciprocal_rank(groups: Sequence[str], relevant: Sequence[bool], scores
 
 
 def entity_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], scheme: Scheme = "IOB2") -> float:
-    """Return the F1 in percent over the entities of all sequences; 0 where neither side has one, as in seqeval.
+    """Return F1 in percent over the entities of all sequences; 0 without entities on both sides, as in seqeval.
 
-    An entity is right when kind and both ends are.
+    An entity is correct if its kind and both ends are.
     """
-    marked, found = (
+    expected, actual = (
         {(row, *entity) for row, tags in enumerate(side) for entity in entities(tags, scheme)}
         for side in (gold, predicted)
     )
-    return _f1(len(marked), len(found), len(marked & found)) if marked or found else 0.0
+    return _f1(len(expected), len(actual), len(expected & actual)) if expected or actual else 0.0
 
 
-def _f1(gold: int, predicted: int, right: int) -> float:
-    return 200.0 * right / (gold + predicted)
+def _f1(gold: int, predicted: int, correct: int) -> float:
+    return 200.0 * correct / (gold + predicted)
 
 
 def _correlation(name: str, gold: Sequence[float], predicted: Sequence[float]) -> float:
-    """The coefficient of `scipy.stats` called `name`, in percent; nan where it is not defined."""
+    """Return the coefficient `scipy.stats.<name>` in percent; nan if undefined."""
     from scipy import stats
 
     one, other = np.asarray(gold, np.float64), np.asarray(predicted, np.float64)

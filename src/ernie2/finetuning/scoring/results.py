@@ -1,5 +1,4 @@
-"""Figures of several runs → one row a metric: every run's value, their median or mean, a 95 % interval, and the paper's
-figure beside it where that is fair."""
+"""Results of the runs on a dataset: values, median or mean and 95 % interval per metric, and the paper's results."""
 
 from __future__ import annotations
 
@@ -21,18 +20,17 @@ from ernie2.reporting.finetuning import percentage
 from ernie2.seed_interval import mean_over_seeds
 
 GLUE_TASKS = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
-"""The tasks that count in the GLUE score; AX is diagnostic only."""
+"""The tasks of the GLUE score; AX is diagnostic only."""
 
 
 @dataclass(frozen=True)
 class Row:
     """One metric on one split, in percent.
 
-    `values`: by seed; nan for a seed that collapsed, so that it has no figure. `middle`: their median or mean, where a
-    collapsed seed ranks below every number; None where that lands on a collapsed seed or averages one, and `withheld`
-    says so. `low`, `high`: the 95 % interval of the mean over runs (Student's t), cut to what the metric can be; None
-    for fewer than two runs and where a seed collapsed or all agree, which `no_interval` says. `majority`: what the
-    split's commonest label for every example gives; None where that cannot be measured.
+    `values`: by seed; nan for a collapsed seed. `middle`: their median or mean, with collapsed seeds ranked below every
+    number; None if that is or includes a collapsed seed, and `withheld` explains it. `low`, `high`: 95 % interval of
+    the mean over runs (Student's t), clipped to the range of the metric; None for fewer than two runs, with collapsed
+    seeds, and if all values are equal, see `no_interval`. `majority`: majority baseline; None if not measurable.
     """
 
     split: str
@@ -48,9 +46,12 @@ class Row:
 
 @dataclass(frozen=True)
 class DatasetResult:
-    """Everything worth telling of one data set: `standing` of what it was, `examples` and names of `files` by split,
-    `rows`, what `paper` reports for the same split and size with the words that go with it, and by seed why a run is
-    none of a trained model (`diverged`)."""
+    """Results on one dataset.
+
+    `standing`: provenance of the data. `examples`, `files`: number of examples and file names by split. `paper`: the
+    paper's results for the same split and model size. `comparison`: notes on comparing with them. `diverged`: by seed,
+    why a run has no metrics of a trained model.
+    """
 
     dataset: str
     head: str
@@ -78,8 +79,10 @@ def summarise_runs(
     task_id: int,
     folder: Path,
 ) -> DatasetResult:
-    """Takes the runs of a data set together; `shape`: layers and width of the encoder. Of data that are not declared
-    the paper says nothing."""
+    """Summarise the runs on a dataset. `shape`: layers and width of the encoder.
+
+    Only declared datasets have results in the paper.
+    """
     rows, paper, comparison = [], {}, {}
     for split in dict.fromkeys(split for run in runs for split in run.metrics):
         measured = {metric for run in runs for metric in run.metrics.get(split, {})}
@@ -90,8 +93,8 @@ def summarise_runs(
             if metric in measured
         ]
         if data.name in DATASETS:
-            reported, words = paper_comparison(data, shape, split)
-            paper[split], comparison[split] = tuple(row.describe() for row in reported), words
+            reported, note = paper_comparison(data, shape, split)
+            paper[split], comparison[split] = tuple(row.describe() for row in reported), note
     rates = [run.sequences_per_second for run in runs if run.sequences_per_second]
     notes = dict.fromkeys(note for split in data.splits.values() for note in split.notes)
     notes |= dict.fromkeys(note for run in runs for note in run.notes)
@@ -119,9 +122,9 @@ def summarise_runs(
 
 
 def dev_glue_score(results: Sequence[DatasetResult]) -> tuple[float | None, str]:
-    """(GLUE score on development data, why it is withheld or '').
+    """Return (GLUE score on development data, why it is withheld or '').
 
-    The score is None unless all nine tasks were run and every figure of theirs has a median.
+    The score is None unless all nine tasks were run and every metric has a median.
     """
     rows = {
         one.dataset: [row for row in one.rows if row.split.startswith("dev")]
@@ -130,26 +133,26 @@ def dev_glue_score(results: Sequence[DatasetResult]) -> tuple[float | None, str]
     }
     if not all(name in rows for name in GLUE_TASKS):
         return None, ""
-    withheld = [f"{name} has no figures, as every seed diverged" for name in GLUE_TASKS if not rows[name]]
+    withheld = [f"{name} has no results, as every seed diverged" for name in GLUE_TASKS if not rows[name]]
     withheld += [f"{name} {row.metric} has {row.withheld}" for name in GLUE_TASKS for row in rows[name] if row.withheld]
     if withheld:
         return None, "no GLUE score: " + "; ".join(withheld)
-    return glue_score({name: [row.middle or 0.0 for row in found] for name, found in rows.items()}), ""
+    return glue_score({name: [row.middle or 0.0 for row in dev] for name, dev in rows.items()}), ""
 
 
 def glue_score(results: Mapping[str, Sequence[float]]) -> float:
-    """Return the GLUE score, the mean over the nine tasks, in percent, as the paper's Table 5 counts it.
+    """Return the GLUE score: the mean over the nine tasks, in percent, as in Table 5 of the paper.
 
-    `results` has the figures of each task: two metrics, or both halves of MNLI. Several figures enter with their mean,
-    WNLI counts, AX may be given and does not. Raises `KeyError` where a task is missing: a mean over fewer is no score.
+    `results`: values of each task, averaged if there are several (two metrics, or both halves of MNLI). WNLI counts, AX
+    does not. Raises `KeyError` if a task is missing.
     """
     return sum(sum(results[name]) / len(results[name]) for name in GLUE_TASKS) / len(GLUE_TASKS)
 
 
 def format_result(one: DatasetResult) -> list[str]:
-    """What is printed of a data set: a line a metric with every run's figure, then the paper's and what went wrong."""
+    """Return the printed lines of a dataset: one per metric, then the paper's results, divergences and notes."""
     counts = ", ".join(f"{split} {count:,} of {one.files[split]}" for split, count in one.examples.items())
-    told = [f"{one.dataset} ({one.standing}, {settings_origin(one.dataset, one.size)}, {counts})"]
+    lines = [f"{one.dataset} ({one.standing}, {settings_origin(one.dataset, one.size)}, {counts})"]
     width = max((len(f"{row.split} {row.metric}") for row in one.rows), default=0)
     for row in one.rows:
         name = f"{row.split} {row.metric}".ljust(width)
@@ -159,17 +162,17 @@ def format_result(one: DatasetResult) -> list[str]:
         if row.low is not None:
             interval = f"95 % CI of the mean {percentage(row.low)} to {percentage(row.high)}"
         majority = "" if row.majority is None else f"majority {percentage(row.majority)}"
-        told.append(f"  {name}  {', '.join(filter(None, (middle, interval, majority)))}   each: {each}")
-    for split, words in one.comparison.items():
-        told += [f"  paper, {line}" for line in one.paper[split]]
-        told.append(f"  {split}: {words}")
-    told += [f"  seed {seed} {why}" for seed, why in one.diverged.items()]
-    told += [f"  note: {note}" for note in one.notes]
-    return told
+        lines.append(f"  {name}  {', '.join(filter(None, (middle, interval, majority)))}   each: {each}")
+    for split, note in one.comparison.items():
+        lines += [f"  paper, {line}" for line in one.paper[split]]
+        lines.append(f"  {split}: {note}")
+    lines += [f"  seed {seed} {why}" for seed, why in one.diverged.items()]
+    lines += [f"  note: {note}" for note in one.notes]
+    return lines
 
 
 def build_record(results: Sequence[DatasetResult], **info: Any) -> dict[str, Any]:
-    """JSON values of a whole command; what is not finite becomes null."""
+    """Return the contents of results.json as JSON values; non-finite numbers become null."""
     score, withheld = dev_glue_score(results)
     scores = {"glue_score": score, "glue_withheld": withheld}
     return {
@@ -187,17 +190,17 @@ def build_record(results: Sequence[DatasetResult], **info: Any) -> dict[str, Any
 
 def _row(split: str, metric: str, runs: Sequence[RunResult], summary: str, majority: float | None) -> Row:
     values = {run.seed: run.metrics.get(split, {}).get(metric, math.nan) for run in runs}
-    known = [value for value in values.values() if math.isfinite(value)]
-    collapsed = len(values) - len(known)
+    finite = [value for value in values.values() if math.isfinite(value)]
+    collapsed = len(values) - len(finite)
     middle = low = high = None
     note = ""
     if summary == "median":
-        ranked = statistics.median(sorted([*known, *[-math.inf] * collapsed]))
+        ranked = statistics.median(sorted([*finite, *[-math.inf] * collapsed]))
         middle = ranked if math.isfinite(ranked) else None
     elif not collapsed:
-        middle = statistics.fmean(known)
-    if not collapsed and len(known) > 1:
-        interval = mean_over_seeds(known, -100.0 if metric in CORRELATIONS else 0.0, 100.0)
+        middle = statistics.fmean(finite)
+    if not collapsed and len(finite) > 1:
+        interval = mean_over_seeds(finite, -100.0 if metric in CORRELATIONS else 0.0, 100.0)
         low, high, note = interval.low, interval.high, interval.note
     withheld = "" if middle is not None else f"no {summary}: {collapsed} of {len(values)} seeds collapsed"
     return Row(split, metric, values, middle, low, high, withheld, majority, note)
