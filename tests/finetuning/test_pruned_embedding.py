@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 def ready(folder: Path, **changes):
     """A model before training, four short texts and settings."""
-    settings = tiny.settings(**{"weight_decay": 0.1, "batch": 2, "epochs": 3, **changes})
+    settings = tiny.settings(**{"weight_decay": 0.1, "batch_size": 2, "epochs": 3, **changes})
     pretrained = tiny.pretrained(folder / "checkpoint", dropout=settings.dropout)
     encoder = ExampleEncoder(pretrained.tokenizer, "classification", tiny.LABELS["classification"], settings, 4)
     carrier, _ = pretrained.build(settings, 0)

@@ -141,7 +141,7 @@ def test_what_is_no_token_is_refused_with_its_line(line: bytes, said: str) -> No
 
 
 def test_half_a_character_in_a_line_of_python_is_refused() -> None:
-    with pytest.raises(DataError, match=r"line 1: .*half a character"):
+    with pytest.raises(DataError, match=r"line 1: .*half of a surrogate pair"):
         list(examples_from_lines(["a \ud83d"], ONE))
 
 
