@@ -55,7 +55,7 @@ def own(*more: str) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("command", ["finetune", "predict", "export"])
-def test_help_has_an_example_and_says_what_is_read_and_left(command: str, ernie: Callable[..., Outcome]) -> None:
+def test_help_has_an_example_and_lists_inputs_and_outputs(command: str, ernie: Callable[..., Outcome]) -> None:
     code, shown, _ = ernie(command, "--help")
     assert code == 0
     for word in ("Reads", "Writes", "Example"):
@@ -118,7 +118,7 @@ CUT_QUESTION = "own: max_query_length 64 → 16: half of the sequence is reserve
     ("head", "columns"),
     [("tagging", "text"), ("span", "text,pair"), ("regression", "text,pair"), ("multi_label", "text,pair")],
 )
-def test_every_kind_of_task_is_guessed_trained_and_predicted(
+def test_every_kind_of_task_is_detected_trained_and_predicted(
     head: Any, columns: str, ernie: Callable[..., Outcome]
 ) -> None:
     for name, seed in (("train", 0), ("dev", 1)):
@@ -146,7 +146,7 @@ def test_every_kind_of_task_is_guessed_trained_and_predicted(
         assert context[said[0]["start"] : said[0]["end"]].strip() == said[0]["label"]
 
 
-def test_the_tag_scheme_is_printed_saved_and_may_be_named(ernie: Callable[..., Outcome]) -> None:
+def test_the_tag_scheme_is_printed_and_saved_and_can_be_given(ernie: Callable[..., Outcome]) -> None:
     Path("train.conll").write_text("w1 B-X\nw2 E-X\nw3 O\n\nw4 S-X\n")
     command = ("finetune", "encoder", "--train", "train.conll", "--dev", "train.conll", *QUICK)
     code, shown, _ = ernie(*command, "--out", "out")
@@ -193,7 +193,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("train", "dev", "more", "told"), BAD)
-def test_what_cannot_be_learnt_is_refused_clearly_before_training(
+def test_unusable_data_and_options_are_refused_before_training(
     train: Any, dev: Any, more: tuple[str, ...], told: list[str], ernie: Callable[..., Outcome]
 ) -> None:
     table("train.tsv", train)
@@ -205,7 +205,7 @@ def test_what_cannot_be_learnt_is_refused_clearly_before_training(
     assert not Path("out").exists()
 
 
-def test_a_text_of_100000_characters_is_cut_and_that_is_told(ernie: Callable[..., Outcome]) -> None:
+def test_a_text_of_100000_characters_is_truncated_with_a_note(ernie: Callable[..., Outcome]) -> None:
     table("train.tsv", [*GOOD, ("w1 " * 34_000, "yes ")])
     table("dev.tsv", [*GOOD, *[("w1 " * 40, "yes")] * 2])
     code, shown, warned = ernie(*own("--out", "out"))
@@ -216,7 +216,7 @@ def test_a_text_of_100000_characters_is_cut_and_that_is_told(ernie: Callable[...
     assert "normalised white space" not in shown
 
 
-def test_a_span_that_is_not_in_its_context_is_counted_and_one_file_without_any_refused(
+def test_answers_outside_the_context_are_counted_and_a_file_without_any_inside_is_refused(
     ernie: Callable[..., Outcome],
 ) -> None:
     def rows(*answers: str) -> str:
@@ -235,7 +235,7 @@ def test_a_span_that_is_not_in_its_context_is_counted_and_one_file_without_any_r
     assert "no answer occurs in its context" in complaint
 
 
-def test_an_id_that_saw_no_instances_is_refused_by_name(ernie: Callable[..., Outcome], tmp_path: Path) -> None:
+def test_an_untrained_task_id_is_refused_by_name(ernie: Callable[..., Outcome], tmp_path: Path) -> None:
     table("train.tsv", GOOD)
     table("dev.tsv", GOOD)
     ids, counts = {"knowledge_masking": 0, "ir_relevance": 1}, {"knowledge_masking": 9, "ir_relevance": 0}
@@ -246,7 +246,7 @@ def test_an_id_that_saw_no_instances_is_refused_by_name(ernie: Callable[..., Out
     assert "knowledge_masking (9)" in complaint
 
 
-def test_what_is_refused_or_stopped_leaves_no_empty_folder(
+def test_refused_and_stopped_runs_leave_no_empty_folder(
     ernie: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table("train.tsv", GOOD)
@@ -264,7 +264,7 @@ def test_what_is_refused_or_stopped_leaves_no_empty_folder(
     assert [path.name for path in Path("out").iterdir()] == ["mine"]
 
 
-def test_from_python_a_missing_file_and_a_string_of_settings_are_named_as_python_has_them(tmp_path: Path) -> None:
+def test_errors_from_python_name_python_arguments(tmp_path: Path) -> None:
     made = tiny.write_checkpoint(tmp_path / "encoder")
     with pytest.raises(ConfigError, match=r"no train file given.*from Python: files=\{'train': F, 'dev': F\}"):
         ernie2.finetune(made, out=tmp_path / "out")
@@ -274,14 +274,14 @@ def test_from_python_a_missing_file_and_a_string_of_settings_are_named_as_python
     assert not (tmp_path / "out").exists()
 
 
-def test_a_set_without_a_development_file_is_said_not_to_be_measured(ernie: Callable[..., Outcome]) -> None:
+def test_a_dataset_without_a_development_file_gets_a_note(ernie: Callable[..., Outcome]) -> None:
     write_glue(Path("data"))
     Path("data/RTE/dev.tsv").unlink()
     code, _, warned = ernie("finetune", "encoder", "--dataset", "rte", "--data", "data", "--seeds", "1", *QUICK)
     assert (code, "rte has no dev split here, so its models get no dev scores" in warned) == (0, True)
 
 
-def test_sets_and_files_that_are_not_there_are_told(ernie: Callable[..., Outcome]) -> None:
+def test_missing_datasets_and_files_are_refused(ernie: Callable[..., Outcome]) -> None:
     Path("data").mkdir()
     for arguments, words in (
         (("--dataset", "mprc", "--data", "data"), "Did you mean 'mrpc'?"),
@@ -335,7 +335,7 @@ def write_glue(folder: Path) -> None:
     (folder / "AX/diagnostic.tsv").write_text("\n".join(["index\tsentence1\tsentence2", *rows]) + "\n")
 
 
-def test_a_submission_from_nothing_to_the_zip(ernie: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_glue_submission_end_to_end(ernie: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch) -> None:
     write_glue(Path("glue_data"))
     monkeypatch.setattr(submission, "official_rows", lambda *_: TESTS)
     code, shown, complaint = ernie(
@@ -387,7 +387,7 @@ def test_a_submission_with_short_test_files_is_refused_before_training(
     assert re.search(r"QQP: 7 rows in .*QQP/test.tsv, the official file has 390,965", complaint)
 
 
-def test_a_submission_without_some_training_file_is_refused_and_says_which(ernie: Callable[..., Outcome]) -> None:
+def test_a_submission_without_a_training_file_is_refused_by_name(ernie: Callable[..., Outcome]) -> None:
     write_glue(Path("glue_data"))
     Path("glue_data/WNLI/train.tsv").unlink()
     code, _, complaint = ernie(
@@ -397,7 +397,7 @@ def test_a_submission_without_some_training_file_is_refused_and_says_which(ernie
     assert "missing: wnli (no training file)" in complaint
 
 
-def test_of_a_group_what_has_no_training_file_is_named_and_left_out(ernie: Callable[..., Outcome]) -> None:
+def test_datasets_of_a_group_without_training_file_are_skipped_with_a_note(ernie: Callable[..., Outcome]) -> None:
     write_glue(Path("glue_data"))
     Path("glue_data/WNLI/train.tsv").unlink()
     for name in ("QQP", "MNLI", "SST-2", "QNLI", "CoLA", "STS-B", "MRPC"):

@@ -26,7 +26,7 @@ def ids(*tokens: str) -> list[int]:
 
 
 @given(st.lists(st.integers(1, 6), max_size=20), st.integers(6, 12))
-def test_runs_cover_everything_once_and_fit(counts: list[int], room: int) -> None:
+def test_ranges_cover_everything_once_within_the_limit(counts: list[int], room: int) -> None:
     runs = split_within(counts, room)
     assert [at for start, end in runs for at in range(start, end)] == list(range(len(counts)))
     assert all(sum(counts[start:end]) <= room for start, end in runs)
@@ -42,20 +42,20 @@ def test_a_pair_has_three_special_tokens_and_segment_1_from_the_second_text_on(t
     assert (one.positions.tolist(), one.labels.tolist()) == ([0], [1])
 
 
-def test_special_tokens_written_in_a_text_are_text(tokenizer) -> None:
+def test_special_tokens_in_a_text_are_plain_text(tokenizer) -> None:
     encoder = ExampleEncoder(tokenizer, "classification", ("no", "yes"), settings())
     (one,) = encoder.encode([Example("0", "[SEP]", None)], labelled=False).sequences
     assert one.tokens.tolist()[1:-1].count(ID["[SEP]"]) == 0
 
 
-def test_a_text_of_100000_characters_is_cut_and_told_and_an_empty_one_is_two_tokens(tokenizer) -> None:
+def test_a_long_text_is_truncated_with_a_note_and_an_empty_one_is_two_tokens(tokenizer) -> None:
     encoder = ExampleEncoder(tokenizer, "regression", (), settings(max_length=16))
     made = encoder.encode([Example("0", "w1 " * 34_000), Example("1", "")], labelled=False)
     assert [len(one.tokens) for one in made.sequences] == [16, 2]
     assert made.notes == ("1 of 2 texts are truncated to 16 tokens",)
 
 
-def test_a_tag_is_scored_at_the_first_piece_of_its_token_and_odd_tokens_stand_as_unknown(tokenizer) -> None:
+def test_a_tag_is_scored_at_the_first_subword_and_words_without_subwords_are_unknown(tokenizer) -> None:
     encoder = ExampleEncoder(tokenizer, "tagging", ("A", "B"), settings())
     example = Example("0", "", label=("A", "B", "A", "B"), tokens=("undoing", "w1", "\u200b", "Ω"))
     (one,) = encoder.encode([example], labelled=True).sequences
@@ -64,7 +64,7 @@ def test_a_tag_is_scored_at_the_first_piece_of_its_token_and_odd_tokens_stand_as
     assert one.labels.tolist() == [0, 1, 0, 1]
 
 
-def test_a_long_tagged_text_is_shown_in_parts_and_loses_no_token(tokenizer) -> None:
+def test_a_long_tagged_text_is_split_without_losing_tokens(tokenizer) -> None:
     encoder = ExampleEncoder(tokenizer, "tagging", ("A",), settings(max_length=8))
     tokens = ("undo",) * 8
     made = encoder.encode([Example("0", "", label=("A",) * 8, tokens=tokens)], labelled=True)
@@ -73,7 +73,7 @@ def test_a_long_tagged_text_is_shown_in_parts_and_loses_no_token(tokenizer) -> N
     assert made.notes == ("texts of more than 6 tokens are split, into 2 extra sequences",)
 
 
-def test_a_context_is_shown_in_windows_and_only_those_with_the_answer_point_at_it(tokenizer) -> None:
+def test_a_context_is_split_into_windows_and_only_those_with_the_answer_have_its_label(tokenizer) -> None:
     encoder = ExampleEncoder(tokenizer, "span", (), settings(max_length=8, stride=2, max_query_length=2))
     words = "w0 w1 w2 w3 w4 w5"
     example = Example("0", "w9 w8 w7", words, (Answer("w2 w3", words.index("w2")),))
@@ -86,13 +86,13 @@ def test_a_context_is_shown_in_windows_and_only_those_with_the_answer_point_at_i
     assert made.offsets[0][2].tolist() == [6, 8]
 
 
-def test_questions_that_are_cut_are_counted(tokenizer) -> None:
+def test_truncated_questions_are_counted(tokenizer) -> None:
     encoder = ExampleEncoder(tokenizer, "span", (), settings(max_query_length=3))
     made = encoder.encode([Example("0", "w1 w1 w1 ?", "w2"), Example("1", "w1 w1 ?", "w2")], labelled=False)
     assert (made.cut, made.notes) == (1, ("1 of 2 questions are truncated to 3 tokens",))
 
 
-def test_questions_without_their_answer_in_the_context_are_counted_not_learnt_from_but_predicted(tokenizer) -> None:
+def test_questions_without_an_answer_in_the_context_are_skipped_in_training_but_predicted(tokenizer) -> None:
     encoder = ExampleEncoder(tokenizer, "span", (), settings())
     some = [Example("0", "w1 ?", "w2 w3", (Answer("w9", -1),)), Example("1", "w1 ?", "w2 w3", (Answer("w3", 3),))]
     made = encoder.encode(some, labelled=True)
@@ -101,7 +101,7 @@ def test_questions_without_their_answer_in_the_context_are_counted_not_learnt_fr
     assert [one.example for one in encoder.encode(some, labelled=False).sequences] == [0, 1]
 
 
-def test_a_high_share_of_unknown_tokens_is_said_and_special_tokens_do_not_hide_it(tokenizer) -> None:
+def test_a_high_share_of_unknown_tokens_without_special_tokens_is_reported(tokenizer) -> None:
     encoder = ExampleEncoder(tokenizer, "classification", ("no", "yes"), settings())
     made = encoder.encode([Example("0", "w1 w2 w3 w4 w5 w6 w7 w8 w9 ☃"), Example("1", "☃")], labelled=False)
     assert (made.tokens, made.unknown) == (11, 2)
@@ -109,7 +109,7 @@ def test_a_high_share_of_unknown_tokens_is_said_and_special_tokens_do_not_hide_i
     assert encoder.encode([Example("0", "w1 w2")], labelled=False).notes == ()
 
 
-def test_packs_hold_their_cap_and_positions_count_from_the_start_of_the_pack(tokenizer) -> None:
+def test_packs_keep_to_the_limit_and_positions_count_from_the_start_of_the_pack(tokenizer) -> None:
     encoder = ExampleEncoder(tokenizer, "tagging", ("A",), settings())
     some = [Example(str(i), "", label=("A",) * i, tokens=("w1",) * i) for i in (2, 3, 4)]
     sequences = encoder.encode(some, labelled=True).sequences  # 4, 5 and 6 tokens

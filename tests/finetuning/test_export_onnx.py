@@ -50,7 +50,7 @@ def padded(rows: list[Any]) -> tuple[torch.Tensor, ...]:
 
 @pytest.mark.parametrize("head", ["classification", "tagging", "span"])
 @pytest.mark.parametrize("pooling", ["first", "mean"])
-def test_the_dense_form_gives_what_packs_give(head: Head, pooling: str, tmp_path: Path) -> None:
+def test_padded_batches_give_the_logits_of_packs(head: Head, pooling: str, tmp_path: Path) -> None:
     finetuned = load_finetuned(saved(tmp_path, head, pooling))
     encoder = ExampleEncoder(finetuned.tokenizer, head, finetuned.config.labels, finetuned.config.settings, 4)
     rows = list(encoder.encode(tiny.examples(head, 6), labelled=False).sequences)
@@ -70,7 +70,7 @@ def test_the_dense_form_gives_what_packs_give(head: Head, pooling: str, tmp_path
     ("head", "kind"),
     [("classification", "SequenceClassification"), ("tagging", "TokenClassification"), ("span", "QuestionAnswering")],
 )
-def test_onnxruntime_gives_what_transformers_gives(head: Head, kind: str, tmp_path: Path) -> None:
+def test_onnxruntime_gives_the_outputs_of_transformers(head: Head, kind: str, tmp_path: Path) -> None:
     import onnxruntime
 
     transformers = pytest.importorskip("transformers")
@@ -96,7 +96,7 @@ def test_onnxruntime_gives_what_transformers_gives(head: Head, kind: str, tmp_pa
 
 
 @onnx
-def test_a_bare_encoder_gives_hidden_states_and_the_pooled_token(tmp_path: Path) -> None:
+def test_an_encoder_outputs_hidden_states_and_the_pooled_token(tmp_path: Path) -> None:
     import onnxruntime
 
     transformers = pytest.importorskip("transformers")
@@ -113,7 +113,9 @@ def test_a_bare_encoder_gives_hidden_states_and_the_pooled_token(tmp_path: Path)
     np.testing.assert_allclose(found[1], expected.pooler_output.numpy(), atol=1e-5)
 
 
-def test_without_the_packages_it_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_packages_are_named_with_the_command_to_install_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(exporting_onnx, "find_spec", lambda name: None if name == "onnxruntime" else object())
     with pytest.raises(
         ConfigError,
@@ -122,7 +124,7 @@ def test_without_the_packages_it_is_told_what_to_install(tmp_path: Path, monkeyp
         export(tmp_path, tmp_path / "onnx")
 
 
-def test_what_is_there_is_not_replaced_and_a_task_id_is_in_a_tuned_model_already(
+def test_an_existing_folder_and_a_task_id_for_a_fine_tuned_model_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exporting_onnx, "find_spec", lambda _: object())

@@ -61,9 +61,7 @@ def logits(model: EncoderWithHead, head: Head, tokenizer: Any, task_id: int) -> 
 
 @pytest.mark.parametrize("head", list(CLASSES))
 @pytest.mark.parametrize("task_id", [0, 2])
-def test_transformers_gives_the_same_logits_without_being_told_the_task_id(
-    head: Head, task_id: int, tmp_path: Path
-) -> None:
+def test_transformers_gives_the_same_logits_without_the_task_id(head: Head, task_id: int, tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     model, config, folder = saved(tmp_path, head, task_id, with_ids={"knowledge_masking": 0})
     pretrained = load_finetuned(folder).tokenizer
@@ -99,7 +97,7 @@ def test_transformers_gives_the_same_logits_without_being_told_the_task_id(
         ("classification", "first", {"kind": "gru"}),
     ],
 )
-def test_what_is_loaded_again_gives_the_same(head: Head, pooling: str, changes: Any, tmp_path: Path) -> None:
+def test_a_loaded_model_gives_the_same_logits(head: Head, pooling: str, changes: Any, tmp_path: Path) -> None:
     if changes.get("kind"):  # such an encoder has no Hugging Face folder to start from
         model, config = recurrent(tmp_path, head)
     else:
@@ -128,14 +126,14 @@ def recurrent(folder: Path, head: Head) -> tuple[EncoderWithHead, FinetunedConfi
     return model, config
 
 
-def test_a_folder_that_is_not_fine_tuned_is_refused_with_what_makes_one(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_fine_tuned_is_refused_with_advice(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"not a model fine-tuned by ernie2.*ernie2 finetune"):
         load_finetuned(tiny.write_checkpoint(tmp_path / "checkpoint"))
     with pytest.raises(CheckpointError, match=r"it has no config.json"):
         load_finetuned(tmp_path)
 
 
-def test_a_tagger_that_does_not_say_its_tag_scheme_is_refused(tmp_path: Path) -> None:
+def test_a_tagger_without_a_tag_scheme_is_refused(tmp_path: Path) -> None:
     _, _, folder = saved(tmp_path, "tagging")
     config = json.loads((folder / "config.json").read_text())
     assert config["ernie2_finetuned"].pop("scheme", "no key") is None
@@ -167,7 +165,7 @@ def test_settings_out_of_range_are_refused_in_one_line(key: str, value: Any, sai
     assert "\n" not in str(told.value)
 
 
-def test_a_key_that_is_missing_and_a_label_that_stands_twice_are_named(tmp_path: Path) -> None:
+def test_missing_keys_and_duplicate_labels_are_named(tmp_path: Path) -> None:
     _, _, folder = saved(tmp_path, "classification")
     written = json.loads((folder / "config.json").read_text())
     first, *_ = written["ernie2_finetuned"]["labels"]
@@ -184,7 +182,7 @@ def test_a_key_that_is_missing_and_a_label_that_stands_twice_are_named(tmp_path:
         assert "\n" not in str(told.value)
 
 
-def test_a_head_that_is_missing_is_told(tmp_path: Path) -> None:
+def test_a_missing_head_is_refused(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     _, _, folder = saved(tmp_path, "classification")

@@ -50,7 +50,7 @@ def good(predictions: dict[str, list[str | float]], tmp_path_factory: pytest.Tem
     return out
 
 
-def test_the_zip_holds_what_the_server_wants(good: Path, predictions: dict[str, list[str | float]]) -> None:
+def test_the_zip_follows_the_rules_of_the_server(good: Path, predictions: dict[str, list[str | float]]) -> None:
     with zipfile.ZipFile(good) as archive:
         # a fixed time: the same predictions give the same bytes
         assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
@@ -70,7 +70,7 @@ def test_the_zip_holds_what_the_server_wants(good: Path, predictions: dict[str, 
     assert [path.name for path in good.parent.iterdir()] == ["glue.zip"]
 
 
-def test_predictions_come_in_the_order_of_the_ids() -> None:
+def test_predictions_are_sorted_by_id() -> None:
     assert sort_by_id(["0", "1", "2"], ["2", "0", "1"]) == ["1", "2", "0"]
     assert sort_by_id(["0", "1"], ["7", "3"]) == ["0", "1"]
 
@@ -84,7 +84,7 @@ def test_predictions_come_in_the_order_of_the_ids() -> None:
         ("STS-B", [float("nan")] * 1379, "STS-B.tsv: 'nan' is not a number from 0 to 5"),
     ],
 )
-def test_what_the_server_would_refuse_is_not_written(
+def test_an_invalid_submission_is_not_written(
     tmp_path: Path, predictions: dict[str, list[str | float]], name: str, values: list[str | float], message: str
 ) -> None:
     with pytest.raises(DataError, match=message):
@@ -92,7 +92,7 @@ def test_what_the_server_would_refuse_is_not_written(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_disk_that_is_full_leaves_what_was_there(
+def test_a_full_disk_leaves_the_existing_file(
     tmp_path: Path, predictions: dict[str, list[str | float]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "x.zip").write_text("before", encoding="utf-8")
@@ -106,7 +106,7 @@ def test_a_disk_that_is_full_leaves_what_was_there(
     assert (tmp_path / "x.zip").read_text() == "before"
 
 
-def test_the_best_on_dev_predicts_and_what_has_no_figures_never_does() -> None:
+def test_the_best_run_on_dev_predicts_and_never_one_without_scores() -> None:
     def of(seed: int, *values: float) -> RunResult:
         return RunResult(
             seed, Path("x"), {"dev": dict(zip("ab", values, strict=False)), "test": {"a": 99.0}} if values else {}
@@ -117,7 +117,7 @@ def test_the_best_on_dev_predicts_and_what_has_no_figures_never_does() -> None:
         best_run("mrpc", [of(0)])
 
 
-def test_every_test_file_that_is_missing_or_short_is_told_before_training() -> None:
+def test_missing_and_short_test_files_are_reported_before_training() -> None:
     rte = tiny.data("classification", test=tiny.examples("classification", 3))
     with pytest.raises(DataError) as told:
         check_test_files({"rte": rte})

@@ -21,7 +21,7 @@ from ernie2.finetuning.overwrite_checks import check_predictions_file, check_res
         '{"id": "0", "tokens": ["a"], "label": ["O"], "probabilities": [0.9], "entities": []}\n',
     ],
 )
-def test_former_predictions_may_be_overwritten(tmp_path: Path, content: str) -> None:
+def test_existing_predictions_may_be_overwritten(tmp_path: Path, content: str) -> None:
     (tmp_path / "said.jsonl").write_text(content)
     check_predictions_file(tmp_path / "said.jsonl")
 
@@ -45,7 +45,7 @@ def test_any_other_file_is_refused(tmp_path: Path, content: bytes) -> None:
         check_predictions_file(file)
 
 
-def test_what_is_no_ordinary_file_is_left_to_the_writer(tmp_path: Path) -> None:
+def test_devices_folders_and_new_files_are_not_checked(tmp_path: Path) -> None:
     for path in (tmp_path / "new.jsonl", tmp_path, Path("/dev/null")):
         check_predictions_file(path)
 
@@ -53,7 +53,7 @@ def test_what_is_no_ordinary_file_is_left_to_the_writer(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "what"), [("run.json", "a pre-training run"), ("shards.json", "shards"), ("config.json", "a model")]
 )
-def test_results_do_not_go_into_a_folder_of_another_kind(tmp_path: Path, name: str, what: str) -> None:
+def test_results_are_not_written_into_runs_shards_or_models(tmp_path: Path, name: str, what: str) -> None:
     check_results_folder(tmp_path)
     (tmp_path / name).write_text("{}")
     with pytest.raises(ConfigError, match=rf"holds {what} \({name}\). Give another folder with --out"):

@@ -47,11 +47,11 @@ def test_every_row_is_the_papers(line: str) -> None:
         assert (settings.epochs, settings.peak_lr, settings.batch_size) == (int(epochs), float(rate), int(batch))
 
 
-def test_there_are_no_other_rows() -> None:
+def test_no_other_dataset_has_settings_of_the_paper() -> None:
     assert [line.split()[0] for line in TABLES_3_AND_4] == PAPER_SETS
 
 
-def test_what_only_the_scripts_say() -> None:
+def test_settings_that_only_the_scripts_contain() -> None:
     glue, chinese = settings_for("rte", "base"), settings_for("drcd", "large")
     assert (glue.schedule, glue.warmup_ratio, glue.weight_decay, glue.summary) == ("linear", 0.1, 0.0, "median")
     assert (chinese.schedule, chinese.warmup_ratio, chinese.weight_decay) == ("constant", 0.0, 0.01)
@@ -66,19 +66,19 @@ def test_what_only_the_scripts_say() -> None:
     assert not any(settings_for(name, "large").task_id for name in PAPER_SETS)
 
 
-def test_stand_ins_and_ax_borrow_and_24_layers_are_large() -> None:
+def test_stand_ins_and_ax_share_settings_and_24_layers_are_large() -> None:
     assert settings_for("ax", "large") == settings_for("mnli", "large")
     assert settings_for("dureader_robust", "base") == settings_for("dureader", "base")
     assert settings_for("para_rank", "base") == settings_for("dbqa", "base")
     assert [size_for(layers) for layers in (6, 12, 23, 24, 48)] == ["base", "base", "base", "large", "large"]
 
 
-def test_a_set_without_settings_starts_where_own_data_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dataset_without_settings_gets_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(DATASETS, "mine", DATASETS["msra_ner"].model_copy(update={"settings": {}}))
     assert settings_for("mine", "base") == default_settings("tagging")
 
 
-def test_where_settings_start_from_is_what_was_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_origin_describes_the_settings_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
     (base, _) = DATASETS["mrpc"].settings.values()
     monkeypatch.setitem(DATASETS, "mine", DATASETS["mrpc"].model_copy(update={"settings": {"base": base}}))
     assert (settings_for("mine", "base"), settings_origin("mine", "base")) == (base, "settings of the base model")
@@ -109,7 +109,7 @@ def test_rows_name_model_size_and_split() -> None:
     assert [row.model for row in paper_rows("xnli", "base", "dev")] == ["BERT", "ERNIE 1.0", "ERNIE 2.0"]
 
 
-def test_where_the_paper_has_a_dash_there_is_no_row() -> None:
+def test_a_dash_in_the_paper_gives_no_row() -> None:
     assert not paper_rows("wnli", "large", "dev")
     assert not paper_rows("mrpc", "base", "dev")
     assert not paper_rows("cmrc2018", "base", "test")
@@ -117,7 +117,7 @@ def test_where_the_paper_has_a_dash_there_is_no_row() -> None:
     assert sum(len(dataset.reported) for dataset in DATASETS.values()) == 10 * 7 - 6 + 9 * 8 - 8
 
 
-def test_full_data_is_compared_and_a_subset_says_so() -> None:
+def test_full_data_is_compared_and_a_subset_is_not_comparable() -> None:
     rows, words = paper_comparison(data(train="official", dev="official"), LARGE, "dev")
     assert len(rows) == 3
     assert words == "Full data."
@@ -126,7 +126,7 @@ def test_full_data_is_compared_and_a_subset_says_so() -> None:
     assert words == "Not comparable: only a subset of train was used."
 
 
-def test_an_encoder_of_another_shape_than_the_papers_says_so() -> None:
+def test_an_encoder_of_another_shape_than_the_papers_is_not_comparable() -> None:
     rows, words = paper_comparison(data(train="official", dev="official"), (24, 512), "dev")
     assert len(rows) == 3
     assert words == "Not comparable: this encoder has 24 layers × 512, the paper's 24 × 1024."
@@ -144,7 +144,7 @@ def test_stand_ins_are_never_compared(standings: dict[str, Provenance]) -> None:
     assert paper_comparison(data("own", train="own", dev="own"), LARGE, "dev")[0] == ()
 
 
-def test_each_half_of_mnli_has_its_own_figure() -> None:
+def test_each_half_of_mnli_has_its_own_result() -> None:
     mnli = data("mnli", train="official", test_mismatched="official", dev_mismatched="official")
     assert [row.values for row in paper_comparison(mnli, BASE, "test_mismatched")[0]] == [(83.4,), (85.5,)]
     rows, words = paper_comparison(mnli, LARGE, "dev_mismatched")

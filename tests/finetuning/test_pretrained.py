@@ -36,19 +36,19 @@ def test_a_task_id_is_a_name_or_a_row(pretrained: PretrainedCheckpoint) -> None:
 
 
 @pytest.mark.parametrize("requested", ["ir_relevance", "2"])
-def test_an_id_that_saw_no_instances_is_refused_by_name_with_those_that_did(
+def test_an_untrained_task_id_is_refused_and_the_trained_ones_are_listed(
     requested: str, pretrained: PretrainedCheckpoint
 ) -> None:
     with pytest.raises(CheckpointError, match=r"ir_relevance \(task id 2\) was not trained.*sentence_distance \(30\)"):
         pretrained.task_id(requested, tiny.settings())
 
 
-def test_a_row_no_task_owns_is_refused(pretrained: PretrainedCheckpoint) -> None:
+def test_a_row_without_a_task_is_refused(pretrained: PretrainedCheckpoint) -> None:
     with pytest.raises(CheckpointError, match="task id 7, which belongs to no task"):
         pretrained.task_id("7", tiny.settings())
 
 
-def test_the_papers_id_gives_way_to_0_where_the_checkpoint_was_not_trained_with_it(
+def test_the_papers_task_id_falls_back_to_0_if_the_checkpoint_was_not_trained_with_it(
     pretrained: PretrainedCheckpoint,
 ) -> None:
     row, told = pretrained.task_id(None, tiny.settings(task_id=2))
@@ -68,7 +68,7 @@ def test_unknown_names_and_rows_beyond_the_table_are_refused(pretrained: Pretrai
         bare.task_id("1", tiny.settings())
 
 
-def test_lengths_are_those_the_positions_hold_and_that_is_told(pretrained: PretrainedCheckpoint) -> None:
+def test_lengths_are_reduced_to_the_positions_with_a_note(pretrained: PretrainedCheckpoint) -> None:
     made, told = fit_lengths(tiny.settings(max_length=512, max_query_length=64), pretrained, "span")
     assert (made.max_length, made.max_query_length) == (64, 32)
     assert "max_length 512 → 64" in told[0]
@@ -82,7 +82,7 @@ def test_lengths_are_those_the_positions_hold_and_that_is_told(pretrained: Pretr
     )
 
 
-def test_a_tokeniser_must_be_there_and_fit(tmp_path: Path) -> None:
+def test_a_missing_or_wrong_tokeniser_is_refused(tmp_path: Path) -> None:
     folder = tiny.write_checkpoint(tmp_path / "checkpoint")
     for name in ("tokenizer.json", "vocab.txt", "tokenizer_config.json"):
         (folder / name).unlink()
@@ -94,7 +94,7 @@ def test_a_tokeniser_must_be_there_and_fit(tmp_path: Path) -> None:
         load_pretrained(folder, folder / "more.txt")
 
 
-def test_a_cased_vocabulary_alone_keeps_its_capitals(tmp_path: Path) -> None:
+def test_a_cased_vocabulary_file_stays_cased(tmp_path: Path) -> None:
     folder = tiny.write_checkpoint(tmp_path / "checkpoint")
     (folder / "tokenizer.json").unlink()
     assert not load_pretrained(folder).tokenizer.cased

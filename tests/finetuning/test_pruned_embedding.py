@@ -40,7 +40,7 @@ def state_of(model):
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
-def test_every_parameter_becomes_what_it_becomes_with_the_whole_table(tmp_path, dropout):
+def test_training_gives_the_same_parameters_as_with_the_full_embedding(tmp_path, dropout):
     model, sequences, settings = ready(tmp_path, dropout=dropout)
     assert 5 < len(used_of(sequences)) < len(tiny.VOCABULARY) - 5
     losses = train_model(model, sequences, settings, 0, CPU, after_epoch=dict).losses
@@ -55,7 +55,7 @@ def test_every_parameter_becomes_what_it_becomes_with_the_whole_table(tmp_path, 
         torch.testing.assert_close(ours[name], whole[name], atol=1e-6, rtol=1e-5)
 
 
-def test_rows_that_are_not_used_keep_every_bit_without_decay(tmp_path):
+def test_unused_rows_are_unchanged_without_weight_decay(tmp_path):
     model, sequences, settings = ready(tmp_path, weight_decay=0.0)
     before = model.encoder.embeddings.token.weight.detach().clone()
     train_model(model, sequences, settings, 0, CPU)
@@ -66,7 +66,7 @@ def test_rows_that_are_not_used_keep_every_bit_without_decay(tmp_path):
     assert changed[used].sum() == used.sum() - 1  # padding is looked up by no text
 
 
-def test_what_is_measured_after_an_epoch_sees_the_whole_table_with_what_was_trained(tmp_path):
+def test_after_an_epoch_the_full_embedding_has_the_trained_rows(tmp_path):
     model, sequences, settings = ready(tmp_path)
     whole, seen = model.encoder.embeddings.token, []
 
@@ -81,7 +81,7 @@ def test_what_is_measured_after_an_epoch_sees_the_whole_table_with_what_was_trai
     assert torch.equal(seen[2], whole.weight)
 
 
-def test_training_that_is_cut_off_leaves_the_whole_table(tmp_path):
+def test_interrupted_training_leaves_the_full_embedding(tmp_path):
     model, sequences, settings = ready(tmp_path)
     whole = model.encoder.embeddings.token
 

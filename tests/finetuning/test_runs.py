@@ -26,7 +26,7 @@ def job(folder: Path, head: Any = "classification", **changes: Any) -> Job:
     return Job(tiny.pretrained(folder / "checkpoint"), tiny.data(head), tiny.settings(**changes), 0, folder / "made-up")
 
 
-def test_a_run_leaves_its_figures_by_epoch_and_a_model_that_loads(tmp_path: Path) -> None:
+def test_a_run_writes_its_metrics_by_epoch_and_a_model_that_loads(tmp_path: Path) -> None:
     (done,) = run_seeds(job(tmp_path), [0])
     told = json.loads((tmp_path / "made-up/seed-0/result.json").read_text())
     assert [one["epoch"] for one in told["epochs"]] == [1, 2]
@@ -35,13 +35,13 @@ def test_a_run_leaves_its_figures_by_epoch_and_a_model_that_loads(tmp_path: Path
     assert load_finetuned(tmp_path / "made-up/seed-0/model").config.labels == ("bad", "good")
 
 
-def test_a_finished_run_is_read_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_run_is_loaded_and_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = run_seeds(job(tmp_path), [0, 1])
     monkeypatch.setattr(runs, "train_model", lambda *_, **__: pytest.fail("trained again"))
     assert run_seeds(job(tmp_path), [0, 1]) == first
 
 
-def test_a_result_without_its_model_is_trained_again_and_that_is_said(
+def test_a_result_without_its_model_is_trained_again_with_a_warning(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (first,) = run_seeds(job(tmp_path), [0])
@@ -65,7 +65,7 @@ def test_a_damaged_result_is_refused_in_one_line(tmp_path: Path, content: bytes)
     assert "\n" not in str(refused.value)
 
 
-def test_zeroed_weights_of_a_fine_tuned_model_are_warned_of_by_name(
+def test_changed_weights_of_a_fine_tuned_model_give_a_warning_with_the_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_seeds(job(tmp_path), [0])
@@ -76,9 +76,7 @@ def test_zeroed_weights_of_a_fine_tuned_model_are_warned_of_by_name(
     assert f"warning: model.safetensors in {model} changed after ernie2 wrote it" in capsys.readouterr().err
 
 
-def test_an_interrupted_run_starts_again_and_ends_as_if_nothing_had_been(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_run_restarts_and_gives_the_same_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (whole,) = run_seeds(job(tmp_path / "whole"), [0])
 
     def interrupted(*_: Any) -> None:
@@ -100,7 +98,7 @@ def test_an_interrupted_run_starts_again_and_ends_as_if_nothing_had_been(
         ({"data": tiny.data("classification", 10)}, "other data"),
     ],
 )
-def test_a_finished_run_of_something_else_is_refused_not_taken_or_overwritten(
+def test_a_finished_run_with_other_settings_or_data_is_refused_and_not_overwritten(
     change: dict[str, Any], told: str, tmp_path: Path
 ) -> None:
     run_seeds(job(tmp_path), [0])
@@ -139,7 +137,7 @@ def test_a_hook_sees_every_step_and_epoch_of_each_seed_and_changes_no_result(tmp
     assert run_seeds(job(tmp_path / "watched"), [0]) == watched  # hooks are no part of what a run is
 
 
-def test_a_run_that_a_hook_stops_leaves_no_result_and_is_done_again(tmp_path: Path) -> None:
+def test_a_run_stopped_by_a_hook_has_no_result_and_is_repeated(tmp_path: Path) -> None:
     class Stops(Hook):
         steps = 0
 
@@ -171,14 +169,14 @@ def test_another_checkpoint_is_another_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_runs_side_by_side_give_the_same_figures(tmp_path: Path) -> None:
+def test_parallel_runs_give_the_same_metrics(tmp_path: Path) -> None:
     alone = run_seeds(job(tmp_path / "a"), [0, 1])
     together = run_seeds(job(tmp_path / "b"), [0, 1], parallel=2)
     assert [one.losses for one in alone] == [one.losses for one in together]
     assert [one.metrics for one in alone] == [one.metrics for one in together]
 
 
-def test_a_run_that_diverged_has_no_figures_but_its_reason(tmp_path: Path) -> None:
+def test_a_diverged_run_has_a_reason_and_no_metrics(tmp_path: Path) -> None:
     far = tuple(replace(one, label=1e30) for one in tiny.examples("regression", 4))  # its square is not a float32
     data = tiny.data("regression")
     diverging = replace(job(tmp_path), data=replace(data, splits={**data.splits, "train": Split(far, ("far",), "own")}))
@@ -188,7 +186,7 @@ def test_a_run_that_diverged_has_no_figures_but_its_reason(tmp_path: Path) -> No
     assert run_seeds(diverging, [0])[0].diverged == done.diverged
 
 
-def test_a_model_that_gives_one_answer_is_told_with_its_steps_and_not_as_diverged(
+def test_a_constant_prediction_is_reported_with_the_number_of_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(training, "learning_rate", lambda *_: 0.0)
@@ -210,12 +208,12 @@ def test_a_model_that_gives_one_answer_is_told_with_its_steps_and_not_as_diverge
         ("tagging", [("O", "B-X"), ("O",)], [("O", "I-X"), ("O",)], ""),
     ],
 )
-def test_a_model_with_one_answer_for_everything_is_named(head: Any, gold: Any, given: Any, told: str) -> None:
+def test_constant_predictions_are_described(head: Any, gold: Any, given: Any, told: str) -> None:
     some = [Example(str(i), "w1", label=label) for i, label in enumerate(gold)]
     assert constant_prediction(tiny.data(head), some, [ExamplePrediction(value) for value in given]) == told
 
 
-def test_test_splits_are_measured_where_they_have_labels_and_nowhere_else(tmp_path: Path) -> None:
+def test_only_labelled_test_splits_are_scored(tmp_path: Path) -> None:
     labelled = tiny.examples("classification", 4)
     bare = [replace(one, label=None) for one in labelled]
     assert evaluated_splits(tiny.data("classification", test=labelled)) == ("dev", "test")
@@ -223,7 +221,7 @@ def test_test_splits_are_measured_where_they_have_labels_and_nowhere_else(tmp_pa
 
 
 @pytest.mark.parametrize("head", ["tagging", "span"])
-def test_fifty_examples_are_learnt_by_heart(head: Any, tmp_path: Path) -> None:
+def test_fifty_examples_are_memorised(head: Any, tmp_path: Path) -> None:
     same = tiny.data(head, 50).splits["train"]
     made = Job(
         tiny.pretrained(tmp_path / "checkpoint", layers=2, hidden=64),

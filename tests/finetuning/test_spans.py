@@ -32,7 +32,7 @@ def test_windows_by_hand() -> None:
 
 
 @given(st.integers(0, 200), st.integers(0, 80), st.integers(70, 120), st.integers(1, 60))
-def test_windows_show_every_token_and_each_token_belongs_to_one(
+def test_windows_contain_every_token_and_each_token_belongs_to_one(
     tokens: int, question: int, max_length: int, stride: int
 ) -> None:
     shown = context_windows(tokens, question, max_length=max_length, stride=stride)
@@ -97,7 +97,7 @@ def test_a_start_counts_only_in_the_window_of_its_maximal_context() -> None:
     assert best_spans(CONTEXT, OFFSETS, shown, high_in_the_wrong_window, ends)[0].score == 1.0
 
 
-def test_nothing_to_choose_from_gives_one_empty_answer() -> None:
+def test_an_empty_context_gives_one_empty_answer() -> None:
     empty = [np.array([])]
     assert best_spans("", np.zeros((0, 2), int), [Window(0, 0)], empty, empty) == [Candidate("", 0, 0, 0.0, 1.0)]
 

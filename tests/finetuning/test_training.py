@@ -107,7 +107,7 @@ def test_the_same_seed_gives_the_same_parameters_with_dropout_and_another_does_n
     assert not torch.equal(found[0], found[2])
 
 
-def test_a_run_whose_loss_is_not_finite_ends_and_says_at_which_step(tmp_path: Path) -> None:
+def test_a_nonfinite_loss_ends_the_run_and_names_the_step(tmp_path: Path) -> None:
     model, sequences, settings, _ = ready(tmp_path, "classification", epochs=3)
     with torch.no_grad():
         model.linear.weight.fill_(float("nan"))
@@ -116,7 +116,7 @@ def test_a_run_whose_loss_is_not_finite_ends_and_says_at_which_step(tmp_path: Pa
     assert len(history.epochs) == 1
 
 
-def test_every_epoch_is_recorded_with_what_was_measured_after_it(tmp_path: Path) -> None:
+def test_every_epoch_is_recorded_with_the_result_of_after_epoch(tmp_path: Path) -> None:
     model, sequences, settings, _ = ready(tmp_path, "classification", count=8)
     history = train_model(model, sequences, settings, 0, CPU, after_epoch=lambda: {"metrics": 1})
     assert [(one["epoch"], one["metrics"]) for one in history.epochs] == [(1, 1), (2, 1)]
@@ -124,7 +124,7 @@ def test_every_epoch_is_recorded_with_what_was_measured_after_it(tmp_path: Path)
     assert history.sequences_per_second > 0
 
 
-def test_a_run_can_be_ended_early_without_another_schedule(tmp_path: Path) -> None:
+def test_max_steps_does_not_change_the_schedule(tmp_path: Path) -> None:
     model, sequences, settings, _ = ready(tmp_path, "classification", schedule="linear", warmup_ratio=0.1)
     whole = train_model(model, sequences, settings, 0, CPU).losses
     model, *_ = ready(tmp_path, "classification")
@@ -144,11 +144,11 @@ RATES = [
 
 
 @pytest.mark.parametrize(("settings", "rates"), RATES)
-def test_the_rate_of_a_step(settings: Any, rates: list[tuple[int, float]]) -> None:
+def test_learning_rate_of_a_step(settings: Any, rates: list[tuple[int, float]]) -> None:
     assert [learning_rate(step, 20, settings) for step, _ in rates] == pytest.approx([rate for _, rate in rates])
 
 
-def test_the_order_is_a_pure_function_of_seed_and_epoch_and_shows_everything_once() -> None:
+def test_the_order_is_a_pure_function_of_seed_and_epoch_and_covers_everything_once() -> None:
     orders = {key: np.concatenate(list(epoch_batches(10, 4, *key))).tolist() for key in [(0, 0), (0, 1), (1, 0)]}
     assert all(sorted(order) == list(range(10)) for order in orders.values())
     assert len({tuple(order) for order in orders.values()}) == 3

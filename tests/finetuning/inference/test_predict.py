@@ -26,7 +26,7 @@ from ernie2.finetuning.inference.predictions import ExamplePrediction
         ("BMES", "B-X E-X O S-Y S-Y"),
     ],
 )
-def test_entities_are_whole_in_every_scheme(scheme: Scheme, tags: str) -> None:
+def test_entities_are_complete_in_every_scheme(scheme: Scheme, tags: str) -> None:
     words = ("Li", "Bai", "met", "Du", "Fu")
     outcome = ExamplePrediction(tuple(tags.split()), tag_probabilities=(1.0,) * 5)
     told = prediction_to_json(Example("0", " ".join(words), tokens=words), outcome, "tagging", scheme)
@@ -38,7 +38,7 @@ def test_entities_are_whole_in_every_scheme(scheme: Scheme, tags: str) -> None:
 
 
 @pytest.mark.parametrize(("ids", "said"), [("1 1 2 1", "2 of 4 predictions have a duplicate id"), ("0 1 2", "")])
-def test_ids_that_come_more_than_once_are_said_once(
+def test_duplicate_ids_give_one_warning(
     ids: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     examples = [Example(name, "x") for name in ids.split()]

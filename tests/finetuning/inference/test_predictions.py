@@ -40,7 +40,7 @@ def predicted(model: EncoderWithHead, encoder: ExampleEncoder, some: Sequence[Ex
 
 
 @pytest.mark.parametrize("head", list(tiny.LABELS))
-def test_each_text_has_the_logits_it_has_alone_in_its_own_place(head: Head, tmp_path: Path) -> None:
+def test_logits_do_not_depend_on_other_texts_and_keep_their_order(head: Head, tmp_path: Path) -> None:
     model, encoder = model_and_encoder(tmp_path, head)
     sequences = encoder.encode(tiny.examples(head, 9), labelled=False).sequences
     together = list(compute_logits(model, sequences, encoder.settings, CPU))
@@ -60,7 +60,7 @@ def test_a_head_computes_in_float32_under_autocast(head: Head, tmp_path: Path) -
     assert (logits != rounded).mean() > 0.9  # bf16 would leave none
 
 
-def test_a_text_in_several_parts_gets_one_tag_a_token_in_order(tmp_path: Path) -> None:
+def test_a_text_in_several_sequences_gets_one_tag_per_token_in_order(tmp_path: Path) -> None:
     model, encoder = model_and_encoder(tmp_path, "tagging", max_length=8)
     some = [Example("0", "", tokens=("w1",) * 15), Example("1", "", tokens=()), Example("2", "", tokens=("w2", "w3"))]
     data = encoder.encode(some, labelled=False)
@@ -85,7 +85,7 @@ def test_an_answer_is_the_best_span_of_the_context_and_never_of_the_question(tmp
     assert empty.value == ""
 
 
-def test_classes_have_probabilities_that_add_up_and_several_labels_each_their_own(tmp_path: Path) -> None:
+def test_probabilities_of_classes_sum_to_one_and_those_of_several_labels_are_independent(tmp_path: Path) -> None:
     for head in ("classification", "multi_label"):
         model, encoder = model_and_encoder(tmp_path / head, head)
         some = tiny.examples(head, 4)
@@ -99,7 +99,7 @@ def test_classes_have_probabilities_that_add_up_and_several_labels_each_their_ow
                 assert set(one.value) == likely
 
 
-def test_how_much_is_held_for_the_positive_class() -> None:
+def test_positive_scores_are_probabilities_of_the_positive_class() -> None:
     some = [ExamplePrediction("a", {"a": 0.9, "b": 0.1}), ExamplePrediction("b", {"a": 0.2, "b": 0.8})]
     assert positive_scores(some, "b") == [0.1, 0.8]
     assert positive_scores(some, None) is None

@@ -25,17 +25,17 @@ SPANS = FinetunedConfig(head="span", labels=(), settings=tiny.settings(), datase
 CHARACTERS = FinetunedConfig(head="tagging", labels=("O",), settings=tiny.settings(), dataset="x", per_character=True)
 
 
-def test_a_line_is_a_text_two_with_a_tab_or_an_object() -> None:
+def test_a_line_is_a_text_or_two_with_a_tab_or_an_object() -> None:
     one, other = examples_from_lines(["w1\tw2\n", '{"b": "second", "a": "first", "id": "x7"}\n'], PAIR)
     assert (one.id, one.text, one.pair) == ("0", "w1", "w2")
     assert (other.id, other.text, other.pair) == ("x7", "first", "second")
 
 
-def test_an_empty_line_is_an_empty_text_so_that_answers_stay_in_step() -> None:
+def test_an_empty_line_is_an_empty_text_so_that_predictions_match_lines() -> None:
     assert [one.text for one in examples_from_lines(["w1", "", "w2"], ONE)] == ["w1", "", "w2"]
 
 
-def test_a_line_with_the_wrong_number_of_texts_is_told_with_its_place() -> None:
+def test_a_line_with_the_wrong_number_of_texts_is_refused_with_its_number() -> None:
     with pytest.raises(DataError, match=r"line 2: 1 text, but the model reads 2 \(a, b\)"):
         list(examples_from_lines(["w1\tw2", "w1"], PAIR))
 
@@ -51,7 +51,7 @@ def test_an_empty_line_of_a_file_is_an_empty_text_too(tmp_path: Path, name: str)
     ]
 
 
-def test_tables_are_read_by_the_columns_of_training_or_those_that_are_named(tmp_path: Path) -> None:
+def test_tables_are_read_by_the_columns_of_training_or_the_given_ones(tmp_path: Path) -> None:
     file = tmp_path / "t.tsv"
     file.write_text("left\tright\nw1\tw2\n")
     with pytest.raises(DataError, match=r"there is no column 'a'.*left, right.*--text"):
@@ -62,7 +62,7 @@ def test_tables_are_read_by_the_columns_of_training_or_those_that_are_named(tmp_
         list(examples_from_file(str(file), PAIR, "left"))
 
 
-def test_tokens_come_as_lists_by_spaces_or_by_character_as_in_training(tmp_path: Path) -> None:
+def test_tokens_are_lists_or_split_at_spaces_or_into_characters_as_in_training(tmp_path: Path) -> None:
     file = tmp_path / "t.jsonl"
     file.write_text('{"text": ["w1", "w 2"]}\n{"text": "w1 w2"}\n')
     assert [one.tokens for one in examples_from_file(str(file), TAGS)] == [("w1", "w 2"), ("w1", "w2")]
@@ -89,7 +89,7 @@ def test_conll_files_are_sentences_for_a_model_that_tags(tmp_path: Path) -> None
     assert [one.tokens for one in examples_from_file(str(plain), CHARACTERS)] == [("李", "白"), (), ("杜", "甫")]
 
 
-def test_plain_files_are_lines_and_what_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_plain_files_are_lines_and_invalid_json_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "t.txt"
     file.write_text("w1\n\nw2\n")
     assert [one.text for one in examples_from_file(str(file), ONE)] == ["w1", "", "w2"]
@@ -120,7 +120,7 @@ def test_a_byte_order_mark_or_leading_space_does_not_make_an_object_a_text(tmp_p
         (b"a\0", "a NUL byte"),
     ],
 )
-def test_what_is_no_text_is_refused_with_its_line(tmp_path: Path, line: bytes, said: str) -> None:
+def test_values_that_are_not_text_are_refused_with_their_line(tmp_path: Path, line: bytes, said: str) -> None:
     with pytest.raises(DataError, match="standard input, line 2.*" + said):
         list(examples_from_stream(BytesIO(b"good\n" + line), ONE))
     (tmp_path / "t.txt").write_bytes(b"good\n" + line)
@@ -135,12 +135,12 @@ def test_what_is_no_text_is_refused_with_its_line(tmp_path: Path, line: bytes, s
         (b'{"text": [null, 5]}', "a token in 'text' is null"),
     ],
 )
-def test_what_is_no_token_is_refused_with_its_line(line: bytes, said: str) -> None:
+def test_values_that_are_not_tokens_are_refused_with_their_line(line: bytes, said: str) -> None:
     with pytest.raises(DataError, match="standard input, line 1: " + said):
         list(examples_from_stream(BytesIO(line), TAGS))
 
 
-def test_half_a_character_in_a_line_of_python_is_refused() -> None:
+def test_half_a_surrogate_pair_in_a_string_is_refused() -> None:
     with pytest.raises(DataError, match=r"line 1: .*half of a surrogate pair"):
         list(examples_from_lines(["a \ud83d"], ONE))
 
@@ -154,7 +154,9 @@ def test_half_a_character_in_a_line_of_python_is_refused() -> None:
         "-DOCSTART- O\n\nw1 O\nw2 O\n\nw3 O\n",
     ],
 )
-def test_conll_from_a_pipe_is_sentences_for_a_model_that_tags(content: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_conll_from_standard_input_is_read_as_sentences_by_a_model_that_tags(
+    content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     expected = [("w1", "w2"), ("w3",)]
     assert [one.tokens for one in examples_from_stream(BytesIO(content.encode()), TAGS)] == expected
     assert "note: standard input: read as CoNLL, one token per line" in capsys.readouterr().err
@@ -162,16 +164,16 @@ def test_conll_from_a_pipe_is_sentences_for_a_model_that_tags(content: str, caps
 
 
 @pytest.mark.parametrize("content", [b"w1 O\nw2 B-X\n\nw3 O\n", b"w1 O\nw2 B-X\n", b"w1\tO\nw2\tB\n\nw3\tO\n"])
-def test_conll_from_a_pipe_is_refused_by_a_model_that_does_not_tag(content: bytes) -> None:
+def test_conll_from_standard_input_is_refused_by_a_model_that_does_not_tag(content: bytes) -> None:
     with pytest.raises(DataError, match="standard input has a token and a tag on each line, but the model does not"):
         list(examples_from_stream(BytesIO(content), ONE))
 
 
-def test_short_texts_that_end_in_a_letter_are_no_conll() -> None:
+def test_short_texts_that_end_in_a_letter_are_not_conll() -> None:
     assert [one.text for one in examples_from_stream(BytesIO(b"Plan B\nVitamin E\n"), ONE)] == ["Plan B", "Vitamin E"]
 
 
-def test_tokens_or_texts_from_a_pipe_are_asked_for_where_both_may_be_meant() -> None:
+def test_lines_that_could_be_tokens_or_texts_are_refused() -> None:
     with pytest.raises(DataError, match=r"standard input: .*Give it as a .conll file for the first"):
         list(examples_from_stream(BytesIO(b"w1\nw2\n\nw3\n"), TAGS))
     assert [one.tokens for one in examples_from_stream(BytesIO(b"w1 w2\nw3\n"), TAGS)] == [("w1", "w2"), ("w3",)]
@@ -179,7 +181,7 @@ def test_tokens_or_texts_from_a_pipe_are_asked_for_where_both_may_be_meant() -> 
 
 
 @pytest.mark.parametrize("name", ["pipe", "t.txt"])
-def test_a_header_line_is_no_text(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_header_line_is_not_a_text(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def read(content: str, config: FinetunedConfig, text: str | None = None) -> list[tuple[str, str, str | None]]:
         (tmp_path / name).write_text(content)
         found = (
@@ -201,7 +203,7 @@ def test_a_header_line_is_no_text(name: str, tmp_path: Path, capsys: pytest.Capt
         read("text\ttext\nw1\tw1\n", ONE)
 
 
-def test_lines_of_python_are_texts_whatever_the_first_says() -> None:
+def test_lines_from_python_are_always_texts() -> None:
     assert [one.text for one in examples_from_lines(["text", "w1"], ONE)] == ["text", "w1"]
 
 
@@ -218,7 +220,9 @@ def test_lines_of_python_are_texts_whatever_the_first_says() -> None:
         ('{\n "data": [\n {"paragraphs": [', SPANS, "nested JSON as in SQuAD. Pass the file"),
     ],
 )  # fmt: skip
-def test_what_is_no_text_a_line_is_refused_by_name(content: str, config: FinetunedConfig, said: str) -> None:
+def test_formats_other_than_one_text_per_line_are_refused_by_name(
+    content: str, config: FinetunedConfig, said: str
+) -> None:
     with pytest.raises(DataError, match="standard input, line 1: .*" + said if "line 1" not in said else said):
         list(examples_from_stream(BytesIO(content.encode()), config))
 

@@ -79,13 +79,13 @@ def test_units_of_dureader_keep_spaces_and_cut_out_the_equals_sign() -> None:
     assert cmrc_units("㐀") == ["㐀"]  # outside the one block of CMRC's script it is a run, here of one character
 
 
-def test_cmrc_takes_off_spaces_at_the_ends_and_dureader_does_not() -> None:
+def test_cmrc_strips_spaces_and_dureader_does_not() -> None:
     assert score_answer([" 北京 "], "北京", RULES["cmrc2018"])[0] == 1.0
     assert score_answer([" 北京 "], "北京", RULES["dureader_robust"])[0] == 0.0
     assert score_answer(["北 京"], "北京", RULES["cmrc2018"])[0] == 0.0  # inner spaces count
 
 
-def test_the_characters_of_cmrc_end_at_u9fa5() -> None:
+def test_the_chinese_characters_of_cmrc_end_at_u9fa5() -> None:
     assert cmrc_units("龥龥") == ["龥", "龥"]
     assert cmrc_units("甲龦龦") == ["甲", "龦龦"]
 
@@ -103,7 +103,7 @@ def test_the_run_is_contiguous_and_the_best_reference_counts() -> None:
     assert score_answer(["甲乙丙丁", "丁"], "甲丙丁", RULES["cmrc2018"]) == pytest.approx((0.0, 4 / 7))
 
 
-def test_an_empty_prediction_is_no_error_and_counts_with_nothing() -> None:
+def test_an_empty_prediction_scores_zero() -> None:
     scores = score_answers([["甲"], ["乙"], ["丙"]], ["甲", "", ""], RULES["cmrc2018"])
     assert scores == pytest.approx((100 / 3, 100 / 3))
 
@@ -124,7 +124,7 @@ def test_f1_is_symmetric_and_one_for_the_same_text(text: str, rules: str) -> Non
 
 
 @pytest.mark.skipif(not (SHARED / "zh").is_dir(), reason="the Chinese data sets are not at hand")
-def test_the_whole_development_file_of_cmrc_gives_the_official_figures() -> None:
+def test_the_full_development_file_of_cmrc_gives_the_official_scores() -> None:
     examples = load_dataset("cmrc2018", str(SHARED / "zh")).splits["dev"].examples
     references = {example.id: [answer.text for answer in example.label or ()] for example in examples}  # type: ignore[union-attr]
     answers = {key: texts[0] for key, texts in references.items()}

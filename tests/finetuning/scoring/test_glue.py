@@ -20,7 +20,7 @@ def test_the_score_of_table_5_follows_from_its_figures(model: str, size: str, sc
     assert round(glue_score(results), 1) == score
 
 
-def test_two_figures_enter_with_their_mean_and_ax_does_not_count() -> None:
+def test_two_values_of_a_task_are_averaged_and_ax_does_not_count() -> None:
     results = dict.fromkeys(GLUE_TASKS, (80.0,))
     assert glue_score(results) == 80.0
     assert glue_score({**results, "mnli": (90.0, 88.0), "ax": (0.0,)}) == pytest.approx(81.0)

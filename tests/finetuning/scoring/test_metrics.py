@@ -138,7 +138,7 @@ def test_f1_of_entities_equals_seqevals_strict_mode(scheme: Any) -> None:
     equal()
 
 
-def test_tags_are_measured_by_the_scheme_of_their_data() -> None:
+def test_tags_are_scored_by_the_scheme_of_the_data() -> None:
     tags = ("B-X", "E-X", "S-X")
     some = [Example("0", "a b c", label=tags, tokens=("a", "b", "c"))]
     of = {"head": "tagging", "metrics": ("entity_f1", "token_accuracy")}
@@ -177,7 +177,7 @@ def data(head: str, metrics: tuple[str, ...], **more: object) -> LabelledData:
     return LabelledData("x", head, ("0", "1"), metrics, {}, **more)  # type: ignore[arg-type]
 
 
-def test_every_metric_of_a_data_set_is_measured_in_its_order() -> None:
+def test_every_metric_of_a_dataset_is_computed_in_order() -> None:
     examples = [Example(str(i), "q", "t", label, group="g") for i, label in enumerate("010")]
     pairs = data("classification", ("mrr", "f1"), positive="1")
     assert compute_metrics(pairs, examples, ["0", "1", "1"], [0.1, 0.8, 0.9]) == pytest.approx(
@@ -187,7 +187,7 @@ def test_every_metric_of_a_data_set_is_measured_in_its_order() -> None:
         compute_metrics(pairs, examples, ["0", "1", "1"])
 
 
-def test_answers_are_scored_by_place_even_where_ids_are_the_same() -> None:
+def test_answers_are_scored_by_order_even_with_equal_ids() -> None:
     examples = [Example("same", "谁？", "李白", (Answer(text, 0),)) for text in ("李白", "李")]
     spans = data("span", ("exact_match", "answer_f1"), answer_rules="cmrc2018")
     assert compute_metrics(spans, examples, ["李白", "李白"]) == pytest.approx(
@@ -202,12 +202,12 @@ def test_examples_without_labels_or_predictions_are_refused() -> None:
         compute_metrics(data("classification", ("accuracy",)), [Example("0", "a")], ["1"])
 
 
-def test_the_commonest_label_of_the_split_is_given_to_every_example() -> None:
+def test_the_majority_baseline_gives_every_example_the_most_frequent_label() -> None:
     some = tuple(Example(str(i), "w1", label=label) for i, label in enumerate(["bad"] * 3 + ["good"]))
     assert majority_scores(tiny.data("classification", test=some), "test") == {"accuracy": 75.0}
 
 
-def test_of_tags_the_commonest_tag_is_given_to_every_token_and_entities_are_not_measured() -> None:
+def test_the_majority_baseline_of_tags_has_no_entity_f1() -> None:
     some = (
         Example("0", "w1 w2", label=("B-X", "O"), tokens=("w1", "w2")),
         Example("1", "w3", label=("O",), tokens=("w3",)),
@@ -216,5 +216,5 @@ def test_of_tags_the_commonest_tag_is_given_to_every_token_and_entities_are_not_
 
 
 @pytest.mark.parametrize("head", ["span", "regression"])
-def test_answers_and_numbers_have_none(head: Head) -> None:
+def test_spans_and_numbers_have_no_majority_baseline(head: Head) -> None:
     assert majority_scores(tiny.data(head), "dev") == {}

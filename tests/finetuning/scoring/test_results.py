@@ -51,7 +51,7 @@ def test_the_median_or_the_mean_of_all_runs_with_the_interval_of_the_mean() -> N
     assert outcomes(runs(80.0)).rows[0].low is None
 
 
-def test_the_interval_of_two_seeds_is_cut_to_what_the_metric_can_be() -> None:
+def test_intervals_are_clipped_to_the_range_of_the_metric() -> None:
     (row,) = outcomes(runs(20.0, 52.4)).rows
     assert (row.low, row.high) == (0.0, 100.0)
     made = replace(tiny.data("classification"), metrics=("matthews",))
@@ -59,7 +59,7 @@ def test_the_interval_of_two_seeds_is_cut_to_what_the_metric_can_be() -> None:
     assert (row.low, row.high) == (-100.0, 100.0)
 
 
-def test_seeds_that_all_agree_have_no_interval_and_that_is_said() -> None:
+def test_equal_seeds_have_no_interval_and_a_note() -> None:
     made = outcomes(runs(68.4, 68.4, 68.4))
     assert (made.rows[0].middle, made.rows[0].low, made.rows[0].high) == (68.4, None, None)
     assert "median 68.4, all 3 seeds agree, majority 50.0   each: 68.4 68.4 68.4" in "\n".join(format_result(made))
@@ -82,7 +82,7 @@ def test_a_mean_over_a_collapsed_seed_is_withheld() -> None:
     assert "no mean: 1 of 3 seeds collapsed, majority 50.0   each: 88.0 none 90.0" in "\n".join(format_result(made))
 
 
-def test_a_run_that_was_given_up_is_named_and_counts_as_collapsed() -> None:
+def test_a_diverged_run_is_named_and_counts_as_collapsed() -> None:
     some = [*runs(80.0, 81.0), RunResult(2, Path("x"), {}, diverged="diverged: the loss was not finite at step 3 of 9")]
     made = outcomes(some)
     assert made.rows[0].middle == 80.0
@@ -101,20 +101,20 @@ def official(name: str, size: str, split: str, metric: str, standing: str = "off
     return summarise_runs(whole, some, tiny.settings(), {"base": (12, 768), "large": (24, 1024)}[size], 0, Path("out"))
 
 
-def test_the_papers_row_stands_beside_a_result_of_the_same_size_and_split_only() -> None:
+def test_the_papers_result_is_shown_only_for_the_same_size_and_split() -> None:
     assert official("rte", "large", "dev", "accuracy").paper["dev"][-1] == "ERNIE 2.0 large, dev: 85.2 (accuracy)"
     assert official("rte", "base", "dev", "accuracy").paper["dev"] == ()
     assert official("rte", "large", "dev", "accuracy", "stand-in").paper["dev"] == ()
     assert "only a subset" in official("rte", "large", "dev", "accuracy", "subset").comparison["dev"]
 
 
-def test_the_score_of_glue_needs_all_nine() -> None:
+def test_the_glue_score_needs_all_nine_tasks() -> None:
     nine = [official(name, "base", "dev", "accuracy") for name in GLUE_TASKS]
     assert dev_glue_score(nine) == (pytest.approx(90.0), "")
     assert dev_glue_score(nine[:-1]) == (None, "")
 
 
-def test_the_score_of_glue_is_withheld_where_a_median_is() -> None:
+def test_the_glue_score_is_withheld_without_a_median() -> None:
     nine = [official(name, "base", "dev", "accuracy") for name in GLUE_TASKS]
     collapsed = outcomes(runs(88.0, math.nan, math.nan, math.nan, 89.0))
     nine[3] = replace(collapsed, dataset="stsb")
@@ -125,7 +125,7 @@ def test_the_score_of_glue_is_withheld_where_a_median_is() -> None:
     assert f"N{words[1:]}." in as_markdown(record)
 
 
-def test_the_report_holds_every_run_and_is_json_and_a_table() -> None:
+def test_the_report_contains_every_run_as_json_and_table() -> None:
     record = build_record([outcomes(runs(80.0, math.nan))], **INFO)
     assert json.loads(json.dumps(record, allow_nan=False)) == record
     text = as_markdown(record)
@@ -136,14 +136,14 @@ def test_the_report_holds_every_run_and_is_json_and_a_table() -> None:
     assert "* a note" in text
 
 
-def test_names_with_markup_or_escape_sequences_become_neither_in_the_report() -> None:
+def test_markup_and_escape_sequences_in_names_are_escaped_in_the_report() -> None:
     record = build_record([outcomes(runs(80.0))], **INFO | {"checkpoint": "a<b>\x1b[0m", "notes": ["[x](http://evil)"]})
     text = as_markdown(record)
     assert r"# Fine-tuning of a&lt;b&gt;\\x1b\[0m" in text
     assert r"* \[x\](http://evil)" in text
 
 
-def test_the_files_the_majority_and_the_number_of_runs_are_those_of_this_command() -> None:
+def test_printed_results_name_files_and_majority_and_the_settings_count_runs() -> None:
     made = outcomes(runs(80.0))
     assert made.settings.runs == 1
     told = format_result(made)
@@ -151,7 +151,7 @@ def test_the_files_the_majority_and_the_number_of_runs_are_those_of_this_command
     assert told[1] == "  dev accuracy  median 80.0, majority 50.0   each: 80.0"
 
 
-def test_the_score_of_glue_says_where_every_seed_diverged() -> None:
+def test_the_glue_score_is_withheld_if_every_seed_diverged() -> None:
     nine = [official(name, "base", "dev", "accuracy") for name in GLUE_TASKS]
     nine[7] = replace(nine[7], rows=())
     assert dev_glue_score(nine) == (None, "no GLUE score: rte has no results, as every seed diverged")

@@ -33,14 +33,14 @@ def question(*answers: str) -> Example:
     return Example("0", "Who?", "Li Bai met Du Fu.", tuple(Answer(text, 0) for text in answers))
 
 
-def test_an_unanswerable_question_is_right_with_an_empty_answer_only() -> None:
+def test_only_an_empty_answer_to_an_unanswerable_question_is_correct() -> None:
     assert score_answer((), "", SQUAD) == (1.0, 1.0)
     assert score_answer((), "the", SQUAD) == (1.0, 1.0)  # nothing is left of it, as in the official evaluation
     assert score_answer((), "Li Bai", SQUAD) == (0.0, 0.0)
     assert score_answer(("Li Bai",), "", SQUAD) == (0.0, 0.0)
 
 
-def test_figures_by_hand_over_all_answerable_and_unanswerable_questions() -> None:
+def test_values_by_hand_over_all_answerable_and_unanswerable_questions() -> None:
     examples = [question("Li Bai"), question("Du Fu", "Fu"), question(), question()]
     figures = score_with_unanswerable(examples, ["Bai", "", "", "Du Fu"], SQUAD)
     # F1 of "Bai" against "Li Bai": 2 · 1 / (1 + 2)
@@ -59,7 +59,7 @@ def test_figures_by_hand_over_all_answerable_and_unanswerable_questions() -> Non
     }  # fmt: skip
 
 
-def test_the_threshold_lies_between_the_questions_it_parts() -> None:
+def test_the_threshold_is_the_midpoint_between_two_null_scores() -> None:
     examples = [question("Li Bai"), question(), question("Du Fu")]
     assert choose_threshold(examples, ["Li Bai", "Li", "Du Fu"], [-3.0, 4.0, 1.0], SQUAD) == 2.5
     assert choose_threshold(examples[1:2], ["Li"], [4.0], SQUAD) == 3.0  # nothing is answered
@@ -84,7 +84,7 @@ def test_no_other_threshold_has_a_higher_f1(rows: list[tuple[tuple[str, ...], st
     assert f1(chosen) == pytest.approx(max(f1(at + 0.5) for at in range(-5, 5)))
 
 
-def test_an_answer_of_which_nothing_is_left_is_none() -> None:
+def test_accepted_answers_that_are_empty_after_normalisation_are_dropped() -> None:
     assert accepted_answers(question("the", "Li"), SQUAD) == ("Li",)
 
 
