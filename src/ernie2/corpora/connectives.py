@@ -166,7 +166,7 @@ def load_connectives(language: str) -> Connectives:
     known = sorted(entry.name.removesuffix(".txt") for entry in folder.iterdir())
     if code not in known:
         raise ConfigError(
-            f"there is no list of connectives for the language {language!r}.{did_you_mean(code, known)} "
+            f"no list of connectives for the language {language!r}.{did_you_mean(code, known)} "
             f"Known: {', '.join(known)}."
         )
     no_connective, *listed = (folder / f"{code}.txt").read_text(encoding="utf-8").split()

@@ -105,5 +105,4 @@ def _run_task(
 
 
 def _ignore_interrupts(_: int) -> None:
-    """Ignore Ctrl-C in a worker; the parent process stops it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -56,8 +56,8 @@ def _corpus_facts(corpus: CorpusUnits, folder: Path) -> dict[str, Any]:
     if not written:
         reasons = ", ".join(f"{reason}: {number}" for reason, number in sorted(dropped.items()))
         raise DataError(
-            f"corpora.{corpus.name}: no document of {', '.join(corpus.sources)} is left ({reasons}). Check the "
-            "vocabulary."
+            f"corpora.{corpus.name}: no document of {', '.join(corpus.sources)} is left ({reasons}). Try "
+            "another vocabulary."
         )
     lengths = Counter[str]()
     for record in written:
@@ -124,6 +124,6 @@ def _check_only_shards(folder: Path) -> None:
     for entry in folder.iterdir() if folder.is_dir() else ():
         if not (entry / "shard.json").exists():
             raise StorageError(
-                f"{entry} is not a shard, but the shards of a corpus are to replace {folder}. Choose another "
-                "shards.folder or another name for the corpus."
+                f"{entry} is not a shard, but {folder} is the folder of a corpus. Choose another shards.folder, or "
+                "another name for the corpus."
             )

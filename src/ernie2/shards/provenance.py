@@ -106,7 +106,6 @@ def _tokenizer_part(recipe: Recipe, loaded: SubwordTokenizer | None) -> Any:
 def _describe_change(
     before: Mapping[str, str], now: Mapping[str, str], before_states: Mapping[str, str], states: Mapping[str, str]
 ) -> str:
-    """Describe how shards that do not match were built."""
     if not before:
         return "built by another version, or damaged ones"
     settings = _differing(before, now, [name for name in {**before, **now} if name not in _INPUT])
@@ -119,7 +118,6 @@ def _describe_change(
 
 
 def _differing(before: Mapping[str, str], now: Mapping[str, str], names: Iterable[str] | None = None) -> str:
-    """Return the names of the parts that differ, joined."""
     different = [name for name in names or {**before, **now} if before.get(name) != now.get(name)]
     return ", ".join(_NAMES.get(name, name) for name in different)
 

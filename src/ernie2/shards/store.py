@@ -308,7 +308,6 @@ def token_dtype(vocab_size: int) -> type[np.unsignedinteger[Any]]:
 
 
 def _save(folder: Path, name: str, column: Array) -> dict[str, Any]:
-    """Write a column; return its description."""
     write_array(folder / f"{name}.npy", column)
     return {"dtype": str(column.dtype), "shape": list(column.shape), "sha256": checksum(folder / f"{name}.npy")}
 

@@ -155,7 +155,6 @@ class SubwordTokenizer:
                 write_text(staging / name, content)
 
     def _config(self, settings: Mapping[str, Any], max_length: int | None) -> dict[str, Any]:
-        """Return the content of tokenizer_config.json."""
         carried = dict(self._loaded_config.other_keys)
         known = carried.get("model_max_length")
         if max_length is not None:

@@ -25,7 +25,7 @@ from ernie2.shards.tokenizer_config import (
 )
 from ernie2.shards.vocabulary import (
     CONTINUATION_PREFIX,
-    MAX_WORD_CHARACTERS,
+    MAX_WORD_LENGTH,
     bert_normalizer,
     count_lost_by_lowercasing,
     read_vocabulary,
@@ -55,7 +55,7 @@ def bert_tokenizer(
     """Return a WordPiece tokeniser with BERT's rules, and notes. Raises `TokenizerError` for lack of special tokens."""
     config = config or TokenizerConfig()
     configured = {key: value for key, value in config.normalizer.items() if key != "lowercase" and value is not None}
-    tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=MAX_WORD_CHARACTERS))
+    tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=MAX_WORD_LENGTH))
     tokenizer.normalizer = bert_normalizer(
         lowercase, configured.get("strip_accents"), configured.get("handle_chinese_chars", True)
     )
@@ -116,17 +116,17 @@ def _check_model(model: Mapping[str, Any], config: TokenizerConfig, where: str) 
 def _apply_config(normalizer: dict[str, Any], config: TokenizerConfig, lowercase: bool | None, where: str) -> list[str]:
     """Apply tokenizer_config.json, which has priority in transformers, to BERT's normalizer; return notes."""
     notes = []
-    for key, theirs in BERT_KEYS.items():
-        configured = config.normalizer.get(theirs, normalizer[theirs])
-        if configured == normalizer[theirs] or (configured is None and theirs != "strip_accents"):
+    for key, name in BERT_KEYS.items():
+        configured = config.normalizer.get(name, normalizer[name])
+        if configured == normalizer[name] or (configured is None and name != "strip_accents"):
             continue
-        if theirs == "strip_accents" and bool(normalizer["lowercase"] if configured is None else configured) == bool(
-            normalizer["lowercase"] if normalizer[theirs] is None else normalizer[theirs]
+        if name == "strip_accents" and bool(normalizer["lowercase"] if configured is None else configured) == bool(
+            normalizer["lowercase"] if normalizer[name] is None else normalizer[name]
         ):
             continue  # None means: as lowercase
-        notes.append(f"{where}: its {theirs} is {json.dumps(normalizer[theirs])}, but the {CONFIG} beside it says "
+        notes.append(f"{where}: its {name} is {json.dumps(normalizer[name])}, but the {CONFIG} beside it says "
                      f"{key}={json.dumps(configured)}, which is used.")  # fmt: skip
-        normalizer[theirs] = configured
+        normalizer[name] = configured
     if lowercase is not None and lowercase != normalizer["lowercase"]:
         notes.append(f"{where}: tokenizer.lowercase is for lists of tokens; this file says "
                      f"lowercase={json.dumps(normalizer['lowercase'])}, which is used.")  # fmt: skip
@@ -158,10 +158,10 @@ def bert_keys(settings: Mapping[str, Any]) -> dict[str, bool | None]:
         and normalizer["clean_text"]
         and splitter.get("type") == "BertPreTokenizer"
         and model.get("type") == "WordPiece"
-        and (model["continuing_subword_prefix"], model["max_input_chars_per_word"])
-        == (CONTINUATION_PREFIX, MAX_WORD_CHARACTERS)
+        and model["continuing_subword_prefix"] == CONTINUATION_PREFIX
+        and model["max_input_chars_per_word"] == MAX_WORD_LENGTH
     )
-    return {key: normalizer[theirs] for key, theirs in BERT_KEYS.items()} if bert else {}
+    return {key: normalizer[name] for key, name in BERT_KEYS.items()} if bert else {}
 
 
 def _choose_lowercase(

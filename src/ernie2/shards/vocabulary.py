@@ -24,8 +24,8 @@ SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 """The special tokens of BERT and ERNIE; a trained vocabulary begins with them, in this order."""
 CONTINUATION_PREFIX = "##"
 """Prefix of a token that continues a word."""
-MAX_WORD_CHARACTERS = 100
-"""Words of more characters become [UNK], as in BERT."""
+MAX_WORD_LENGTH = 100
+"""Words with more characters become [UNK], as in BERT."""
 
 _SENTENCEPIECE = "▁"  # marks the beginning of a word
 _BRACKETED = re.compile(r"\[.*\]|<.*>")
@@ -180,7 +180,7 @@ def _count_words(texts: Iterable[str], lowercase: bool) -> Counter[str]:
         while len(words) > _MAX_WORDS:
             words = Counter({word: count for word, count in words.items() if count > least})
             least *= 2
-    return Counter({word: count for word, count in words.items() if len(word) <= MAX_WORD_CHARACTERS})
+    return Counter({word: count for word, count in words.items() if len(word) <= MAX_WORD_LENGTH})
 
 
 def _alphabet(words: Counter[str], size: int) -> tuple[list[str], list[str]]:

@@ -143,7 +143,7 @@ class SpacySpans:
             self._pipeline = spacy.load(pipeline)
         except OSError as error:
             raise ConfigError(
-                f"knowledge.spacy: no spaCy pipeline {pipeline!r} is installed. python -m spacy download {pipeline}"
+                f"knowledge.spacy: no spaCy pipeline {pipeline!r}. Run `python -m spacy download {pipeline}`."
             ) from error
         self._chunks = "parser" in self._pipeline.pipe_names
 
