@@ -142,7 +142,7 @@ def _live(recipe: Path, run: Path, write: int) -> None:
     told("stage", Trainer, "_end_stage", lambda trainer, *_: trainer.position.step, after=False)
     told("save", checkpoints, "write", lambda _, step, *__: step, after=False)
     try:
-        if checkpoints.begun(run):
+        if checkpoints.is_started(run):
             ernie2.resume(run)
         else:
             ernie2.pretrain(str(recipe))
@@ -183,7 +183,7 @@ class Kills:
         kind = "" if enough else KINDS[sum(self.kinds.values()) % len(KINDS)]
         at = self.rng.uniform(0.0, 2.0) if kind == KINDS[0] else None
         steps, skip = self.rng.randint(1, 25), self.rng.randint(0, 2)
-        resumed = checkpoints.begun(run)
+        resumed = checkpoints.is_started(run)
         attempt, first = Attempt(recipe, run), True
         while True:
             left = 60.0 if at is None else at - (time.monotonic() - attempt.began)

@@ -78,7 +78,7 @@ def test_a_language_without_a_demo_is_refused_with_those_that_have_one(tmp_path)
 def test_a_folder_may_have_any_name(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(demonstration, "prepare", lambda name, overrides: seen.append(load_recipe(name, overrides)))
-    monkeypatch.setattr(demonstration, "begun", lambda run: 1 / 0)
+    monkeypatch.setattr(demonstration, "is_started", lambda run: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         demo("en", tmp_path / "mine #2: new")
     assert [seen[0].run, seen[0].shards.folder] == [f"{tmp_path}/mine #2: new/en/{name}" for name in ("run", "shards")]

@@ -29,7 +29,7 @@ from ernie2.errors import ConfigError
 from ernie2.model.hf import hf_config, hf_state_dict, unsupported_by_hf
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.training.measuring import synchronise
-from ernie2.training.memory import held_bytes, peak_bytes
+from ernie2.training.memory import peak_bytes, reset_peak_bytes
 from ernie2.training.optimizers import build_optimizer
 from ernie2.training.step import autocast, seed_dropout
 
@@ -207,7 +207,7 @@ class HuggingFaceSide:
 
     def _train_if_it_fits(self, batches: Sequence[dict[str, torch.Tensor]]) -> tuple[float, int | None] | None:
         """Seconds of a step and bytes held before it; None where memory does not suffice, unless for one sequence."""
-        before = held_bytes(self._device)
+        before = reset_peak_bytes(self._device)
         try:
             return self._train(batches), before
         except torch.OutOfMemoryError:  # what the step held is let go of with the error

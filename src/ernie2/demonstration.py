@@ -37,7 +37,7 @@ from ernie2.seed_interval import mean_over_seeds
 from ernie2.shards.store import ShardedCorpus, Shards
 from ernie2.storage.locks import FolderLock
 from ernie2.tasks.base import Vocabulary
-from ernie2.training.checkpoints import begun
+from ernie2.training.checkpoints import is_started
 from ernie2.training.records import Records
 
 TRAIN_PASSAGES, TEST_PASSAGES, PASSAGE_TOKENS, SEEDS = 64, 200, 64, (0, 1, 2)
@@ -75,7 +75,7 @@ def demo(language: str = "en", folder: str | Path = "ernie2-demo") -> Path:
     prepare(f"demo-{language}", overrides)
     log_info(f"2. Shards → {len(recipe.tasks)} tasks in stages")
     try:
-        if begun(run):
+        if is_started(run):
             resume(run)
         else:
             pretrain(f"demo-{language}", overrides)

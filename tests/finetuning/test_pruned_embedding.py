@@ -16,7 +16,7 @@ from ernie2.finetuning.heads import EncoderWithHead
 from ernie2.finetuning.pruned_embedding import EmbeddingPruner, PrunedEmbedding
 from ernie2.finetuning.training import train_model
 from ernie2.model import optimizations
-from ernie2.training.step import Finite
+from ernie2.training.step import FiniteCheck
 
 CPU = torch.device("cpu")
 
@@ -102,8 +102,8 @@ def test_only_used_rows_are_parameters_inside_and_a_skipped_step_decays_nothing(
         assert isinstance(cut, PrunedEmbedding)
         assert [tuple(parameter.shape) for parameter in cut.parameters()] == [(4, 32)]
         torch.testing.assert_close(cut(torch.tensor([3, 2, 7])), before[[3, 2, 7]])
-        pruner.record_decay(0.5, Finite({}, torch.tensor(1.0)))
-        pruner.record_decay(0.5, Finite({}, torch.tensor(float("nan"))))
+        pruner.record_decay(0.5, FiniteCheck({}, torch.tensor(1.0)))
+        pruner.record_decay(0.5, FiniteCheck({}, torch.tensor(float("nan"))))
     after = model.encoder.embeddings.token
     assert isinstance(after, nn.Embedding)
     assert torch.equal(after.weight[[0, 2, 3, 7]], before[[0, 2, 3, 7]])  # what trains them decays them

@@ -234,15 +234,15 @@ def test_a_damaged_checkpoint_in_the_place_of_a_new_one_is_kept_beside_it(tmp_pa
 
 
 def test_a_run_has_begun_once_it_has_a_checkpoint_or_is_done(tmp_path):
-    assert not checkpoints.begun(tmp_path)
+    assert not checkpoints.is_started(tmp_path)
     tiny_run.write_run_json(tmp_path, status="running")
     (tmp_path / "checkpoints" / ".step_00000000.abcdefgh.tmp").mkdir(parents=True)
-    assert not checkpoints.begun(tmp_path)
+    assert not checkpoints.is_started(tmp_path)
     tiny_run.write_run_json(tmp_path, status="done")
-    assert checkpoints.begun(tmp_path)
+    assert checkpoints.is_started(tmp_path)
     tiny_run.write_run_json(tmp_path, status="stopped")
     checkpoints.save(tmp_path, 0, *trained(), {})
-    assert checkpoints.begun(tmp_path)
+    assert checkpoints.is_started(tmp_path)
 
 
 STATE = FullState({"weight": torch.ones(2)}, {"step/weight": torch.ones(())})

@@ -27,7 +27,7 @@ from ernie2.training.evaluate import (
     accuracy_interval,
     baseline_figures,
     macro_f1,
-    walk_once,
+    read_instances,
     wilson,
 )
 
@@ -50,7 +50,7 @@ def heldout(tmp_path_factory):
 def test_every_task_is_scored_alone_under_its_own_id_with_a_fixed_number_of_instances(heldout):
     exams, _ = heldout
     for name, row in task_ids(list(tiny.FOUR), 16).items():
-        exam = exams._exams[name]
+        exam = exams._sets[name]
         assert exam.instances == 6 == sum(len(pack.starts) - 1 for pack in exam.packs)
         for pack in exam.packs:
             assert set(pack.targets) == {name}
@@ -59,7 +59,7 @@ def test_every_task_is_scored_alone_under_its_own_id_with_a_fixed_number_of_inst
 
 def test_only_masking_hides_tokens(heldout):
     exams, _ = heldout
-    masked = {name: any((pack.tokens == tiny.MASK).any() for pack in exam.packs) for name, exam in exams._exams.items()}
+    masked = {name: any((pack.tokens == tiny.MASK).any() for pack in exam.packs) for name, exam in exams._sets.items()}
     assert masked == {name: name == "knowledge_masking" for name in tiny.FOUR}
 
 
@@ -71,7 +71,7 @@ def test_figures_are_those_of_a_plain_recount(heldout):
 
     from ernie2.model.inputs import Inputs
 
-    exam = exams._exams["capitalization_prediction"]
+    exam = exams._sets["capitalization_prediction"]
     predicted, losses = [], []
     for pack in exam.packs:
         loss, classes = model.predictions(Inputs.from_batch(pack, CPU, static=False))["capitalization_prediction"]
@@ -102,13 +102,13 @@ def test_predictions_of_all_packs_and_tasks_are_read_from_the_device_together(he
 
     monkeypatch.setattr(evaluate, "to_host", read)
     assert exams.evaluate(model, CPU, "fp32") == figures
-    assert reads == [2 * sum(len(exam.packs) for exam in exams._exams.values())]
+    assert reads == [2 * sum(len(exam.packs) for exam in exams._sets.values())]
 
 
 def test_caps_leave_room_for_one_whole_sequence(heldout):
     exams, _ = heldout
     caps = Caps.of(256, 64, [tiny.task(name) for name in tiny.FOUR])
-    assert all(len(pack.tokens) == caps.tokens for exam in exams._exams.values() for pack in exam.packs)
+    assert all(len(pack.tokens) == caps.tokens for exam in exams._sets.values() for pack in exam.packs)
 
 
 def test_a_task_that_can_use_no_held_out_document_is_missing_and_does_not_stop_the_others(tmp_path):
@@ -134,7 +134,7 @@ def walked(folder, corpora, instances, task="capitalization_prediction", limit=1
     made = [tiny.task(task)]
     batch = BatchSettings(batch_tokens=64, pack_tokens=32, sequence_tokens=limit)
     streams, feeds, _ = open_stream(shards, made, {task: 0}, batch, seed=0)
-    found = walk_once(streams, feeds[task], made[0], instances, 0, "train")
+    found = read_instances(streams, feeds[task], made[0], instances, 0, "train")
     return [int(instance.sequence.tokens[1]) - 100 for instance in found]
 
 
@@ -212,7 +212,7 @@ def test_the_classes_of_a_drawn_task_come_equally_often(tmp_path):
     task = tiny.task("sentence_distance")
     batch = BatchSettings(batch_tokens=256, pack_tokens=256, sequence_tokens=64)
     streams, feeds, _ = open_stream(shards, [task], {task.name: 0}, batch, seed=0)
-    exam = HeldOut(streams, feeds, [task], 33, seed=0)._exams[task.name]
+    exam = HeldOut(streams, feeds, [task], 33, seed=0)._sets[task.name]
     assert np.bincount(exam.labels).tolist() == [11, 11, 11]
     assert exam.labels[:12].tolist() != sorted(exam.labels[:12].tolist()), "in random order"
 

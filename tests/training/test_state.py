@@ -31,14 +31,14 @@ def test_a_task_without_iterations_in_a_stage_that_ended_is_not_trained():
 def seen(*losses, min_gain=0.0):
     convergence = Convergence()
     for loss in losses:
-        convergence.see({"a": loss}, min_gain)
+        convergence.update({"a": loss}, min_gain)
     return convergence
 
 
 def test_a_task_that_stops_improving_is_waited_for_as_often_as_patience_says():
     assert seen(3.0, 2.0, 2.5, 2.1).waited == {"a": 2}
-    assert seen(3.0, 2.0, 2.5, 2.1).reached(["a"], 2)
-    assert not seen(3.0, 2.0, 2.5).reached(["a"], 2)
+    assert seen(3.0, 2.0, 2.5, 2.1).has_converged(["a"], 2)
+    assert not seen(3.0, 2.0, 2.5).has_converged(["a"], 2)
 
 
 def test_an_improvement_starts_the_waiting_anew_and_a_small_one_does_not_count():
@@ -49,12 +49,12 @@ def test_an_improvement_starts_the_waiting_anew_and_a_small_one_does_not_count()
 
 def test_a_stage_goes_on_as_long_as_one_of_its_tasks_improves():
     convergence = seen(2.0, 2.0, 2.0)
-    assert not convergence.reached(["a", "never evaluated"], 2)
-    assert convergence.reached(["a"], 2)
+    assert not convergence.has_converged(["a", "never evaluated"], 2)
+    assert convergence.has_converged(["a"], 2)
 
 
 def test_without_patience_nothing_ever_converges():
-    assert not seen(1.0, 1.0, 1.0).reached(["a"], None)
+    assert not seen(1.0, 1.0, 1.0).has_converged(["a"], None)
 
 
 @given(st.lists(st.floats(0.1, 10), min_size=1, max_size=20))

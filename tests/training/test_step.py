@@ -16,7 +16,7 @@ from ernie2.model.multitask import MultiTaskModel
 from ernie2.training import step as step_module
 from ernie2.training.optimizers import build_optimizer
 from ernie2.training.step import (
-    Finite,
+    FiniteCheck,
     GlobalBatch,
     Interval,
     LossScale,
@@ -247,7 +247,7 @@ def test_compiling_without_a_compiler_is_refused_where_asked_for_and_left_out_ot
     ],
 )
 def test_a_step_is_finite_where_every_loss_and_the_gradient_are(losses, norm, finite):
-    verdict = Finite({name: torch.tensor(loss) for name, loss in losses.items()}, torch.tensor(norm))
+    verdict = FiniteCheck({name: torch.tensor(loss) for name, loss in losses.items()}, torch.tensor(norm))
     assert bool(verdict) is finite
     assert verdict.bad.item() == (0.0 if finite else 1.0)
     assert verdict.known
@@ -263,7 +263,7 @@ def test_the_fused_optimiser_changes_nothing_where_the_verdict_is_bad():
     before = parameter.detach().clone()
     state = {key: value.clone() for key, value in optimizer.state[parameter].items()}
     parameter.grad = torch.full((5,), float("nan"))
-    optimizer.found_inf = Finite({}, parameter.grad.norm()).bad
+    optimizer.found_inf = FiniteCheck({}, parameter.grad.norm()).bad
     optimizer.step()
     del optimizer.found_inf
     assert torch.equal(parameter, before)
@@ -273,7 +273,7 @@ def test_the_fused_optimiser_changes_nothing_where_the_verdict_is_bad():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_cuda_the_verdict_arrives_behind_the_work():
-    verdict = Finite({"a": torch.tensor(float("nan"), device="cuda")}, torch.tensor(1.0, device="cuda"))
+    verdict = FiniteCheck({"a": torch.tensor(float("nan"), device="cuda")}, torch.tensor(1.0, device="cuda"))
     assert not verdict
     assert verdict.known
 
@@ -323,7 +323,7 @@ def result(losses, counts):
     correct = {name: torch.tensor(1) for name in losses}
     sums = {name: torch.tensor(value) for name, value in losses.items()}
     norm = torch.tensor(0.5)
-    return StepResult(sums, correct, counts, norm, Finite(sums, norm))
+    return StepResult(sums, correct, counts, norm, FiniteCheck(sums, norm))
 
 
 def test_a_line_holds_means_over_everything_scored_in_the_interval():

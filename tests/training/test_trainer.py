@@ -20,7 +20,7 @@ from ernie2.training import checkpoints
 from ernie2.training import step as step_module
 from ernie2.training import trainer as trainer_module
 from ernie2.training.state import Position
-from ernie2.training.step import Finite
+from ernie2.training.step import FiniteCheck
 
 
 class Killed(BaseException):
@@ -143,7 +143,7 @@ def test_a_scripted_metric_ends_a_converging_stage_at_the_expected_step(tmp_path
 
 def test_a_task_without_held_out_documents_does_not_keep_a_stage_from_converging(tmp_path):
     trainer = fresh(tmp_path, stages={"steps": 30, "method": "multitask", "patience": 1}, train={"evaluate_every": 4})
-    del trainer.heldout._exams["sentence_reordering"]
+    del trainer.heldout._sets["sentence_reordering"]
     assert trainer.heldout.missing == ["sentence_reordering"]
     measured = [name for name in tiny.FOUR if name != "sentence_reordering"]
     figures = {"loss": 1.0, "accuracy": 0.0, "feature_baseline": {"accuracy": 0.0}}
@@ -388,7 +388,7 @@ def test_a_verdict_asked_one_step_later_counts_and_stops_at_the_same_step(tmp_pa
     asked_at_once, asked_later = (fresh(tmp_path / name, train={"log_every": 1}) for name in ("once", "later"))
     poison_at(asked_at_once, {3, 4, 6})
     asked_at_once.train()
-    monkeypatch.setattr(Finite, "known", False)
+    monkeypatch.setattr(FiniteCheck, "known", False)
     monkeypatch.setattr(step_module, "decided_on_device", lambda norm: True)
     poison_at(asked_later, {3, 4, 6})
     asked_later.train()

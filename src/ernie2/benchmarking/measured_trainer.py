@@ -14,7 +14,7 @@ from ernie2.benchmarking.mix import MeasuredStep
 from ernie2.model.inputs import Inputs
 from ernie2.model.norm import compute_dtype
 from ernie2.training.measuring import StepRunner
-from ernie2.training.memory import held_bytes, peak_bytes
+from ernie2.training.memory import peak_bytes, reset_peak_bytes
 from ernie2.training.step import autocast
 from ernie2.training.trainer import Trainer
 
@@ -56,7 +56,7 @@ class MeasuredTrainer:
     def step(self, packs: Sequence[PackedBatch]) -> MeasuredStep:
         """One step; its gradients are let go of afterwards, so that another side finds the memory free."""
         model, optimizer = self._trainer.model, self._trainer.optimizer
-        before, graphs = held_bytes(self._device), counters["stats"]["unique_graphs"]
+        before, graphs = reset_peak_bytes(self._device), counters["stats"]["unique_graphs"]
         seconds = self.runner.train(packs)
         if self.graphs is not None:
             self.graphs += counters["stats"]["unique_graphs"] - graphs

@@ -27,7 +27,7 @@ from ernie2.reporting.finetuning import write_results
 from ernie2.runs.sources import unfinished_note
 from ernie2.storage.locks import FolderLock
 from ernie2.storage.removing import remove_empty
-from ernie2.training.hooks.named import HookSource, create_hooks
+from ernie2.training.hooks.loading import HookSource, create_hooks
 from ernie2.training.step import choose_precision
 
 _FILES_HINT = "--train F --dev F (from Python: files={'train': F, 'dev': F})"

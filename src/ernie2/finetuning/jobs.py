@@ -19,7 +19,7 @@ from ernie2.errors import ConfigError, DamagedFile, DataError
 from ernie2.finetuning.pretrained import PretrainedCheckpoint
 from ernie2.storage.checksums import is_complete
 from ernie2.storage.json_files import read_checked_json, write_checked_json
-from ernie2.training.hooks.named import HookSource
+from ernie2.training.hooks.loading import HookSource
 
 RESULT, MODEL = "result.json", "model"
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ernie2.finetuning.encoding import EncodedSequence
 from ernie2.finetuning.heads import EncoderWithHead
 from ernie2.model.optimizations import is_enabled
-from ernie2.training.step import Finite
+from ernie2.training.step import FiniteCheck
 
 
 class PrunedEmbedding(nn.Module):
@@ -59,7 +59,7 @@ class EmbeddingPruner:
     def __exit__(self, *_: object) -> None:
         self._restore()
 
-    def record_decay(self, rate: float, finite: Finite) -> None:
+    def record_decay(self, rate: float, finite: FiniteCheck) -> None:
         """Apply weight decay to the unused rows for one step, unless the step was skipped.
 
         `rate`: learning rate · weight decay.

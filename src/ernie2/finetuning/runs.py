@@ -33,7 +33,7 @@ from ernie2.storage.atomic import make_folder, remove_leftovers
 from ernie2.storage.locks import confirm_lock
 from ernie2.storage.removing import remove
 from ernie2.training.hooks.base import Hooks, OpenRun
-from ernie2.training.hooks.named import create_hooks
+from ernie2.training.hooks.loading import create_hooks
 
 
 @dataclass(frozen=True)

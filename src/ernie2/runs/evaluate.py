@@ -22,7 +22,7 @@ from ernie2.shards.shard_folders import locked_shards
 from ernie2.shards.store import Shards
 from ernie2.training.environment import same_sampling
 from ernie2.training.evaluate import HeldOut
-from ernie2.training.hooks.shard_check import check_now
+from ernie2.training.hooks.shard_check import check_shards
 from ernie2.training.run_record import is_run, read_run
 from ernie2.training.step import choose_precision
 
@@ -49,7 +49,7 @@ def _evaluate(checkpoint: Path, shards: Shards) -> dict[str, dict[str, Any]]:
             f"Note: {checkpoint} was trained with other sampling rules. Held-out instances are sampled with those of "
             "this version, so scores can differ from its records."
         )
-    check_now(shards)
+    check_shards(shards)
     loaded = load_checkpoint(checkpoint, shards)
     if (note := unfinished_note(checkpoint, loaded.checkpoint)) is not None:
         log_warning(note)

@@ -35,7 +35,7 @@ from ernie2.training.checkpoints import Checkpoint, newest
 from ernie2.training.distributed import open_process_group
 from ernie2.training.environment import check_rules
 from ernie2.training.full_state import FullState, gather, scatter
-from ernie2.training.hooks.named import HookSource, create_hooks
+from ernie2.training.hooks.loading import HookSource, create_hooks
 from ernie2.training.optimizers import parameter_state
 from ernie2.training.records import Records
 from ernie2.training.run_record import ExtensionRecord, RunRecord, read_run
@@ -190,7 +190,7 @@ def transfer_state(finished: FinishedRun, trainer: Trainer, task: str) -> tuple[
             new = _copy_state(finished, state, trainer.streams.ids[task])
     scatter(trainer.model, trainer.optimizer, state, trainer.group)
     position = finished.position
-    trainer.begin_at(replace(position, schedule_start=position.step, task_steps={}))
+    trainer.start_at(replace(position, schedule_start=position.step, task_steps={}))
     return new
 
 

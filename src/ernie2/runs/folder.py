@@ -18,7 +18,7 @@ from ernie2.shards.shard_folders import load_shards_tokenizer, locked_shards
 from ernie2.shards.store import Shards
 from ernie2.storage.atomic import remove_leftovers
 from ernie2.storage.locks import FolderLock, lock_owner
-from ernie2.training.checkpoints import begun
+from ernie2.training.checkpoints import is_started
 from ernie2.training.distributed import ProcessGroup
 from ernie2.training.full_state import unsharded
 from ernie2.training.run_record import RunRecord, read_run
@@ -55,7 +55,7 @@ def lock_advice(owner: str) -> str:
 
 def is_restart(run: Path, group: ProcessGroup) -> bool:
     """Return whether torchrun has restarted the job that created `run`. Raises `CheckpointError` for any other run."""
-    if not begun(run):
+    if not is_started(run):
         return False
     if group.restarts or (group.job is not None and read_run(run).job == group.job):
         return True

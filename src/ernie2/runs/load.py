@@ -25,7 +25,7 @@ from ernie2.shards.store import Shards
 from ernie2.shards.tokenizer import SubwordTokenizer, load_tokenizer
 from ernie2.tasks.base import Task, Vocabulary
 from ernie2.tasks.building import build_tasks, task_ids, vocabulary_of
-from ernie2.training.checkpoints import fit, newest
+from ernie2.training.checkpoints import check_parameters, newest
 from ernie2.training.run_record import is_run, read_run
 from ernie2.training.state import Position
 
@@ -59,7 +59,7 @@ def load_checkpoint(source: Path, shards: Shards) -> LoadedCheckpoint:
         model = MultiTaskModel(recipe.encoder, vocabulary.size, head_specs(tasks), recipe.seed)
         checkpoint = newest(source)
         parameters = checkpoint.parameters()
-        fit(model, parameters, checkpoint.folder)
+        check_parameters(model, parameters, checkpoint.folder)
         model.load_state_dict(parameters)
         ids = task_ids(list(recipe.tasks), recipe.encoder.task_ids)
         position = Position.of(checkpoint.state["position"])

@@ -28,9 +28,9 @@ from ernie2.shards.tokenizer import load_tokenizer
 from ernie2.storage.locks import lock_owner
 from ernie2.tasks.base import Task
 from ernie2.tasks.building import build_task, special_tokens_vocabulary
-from ernie2.training.checkpoints import begun
+from ernie2.training.checkpoints import is_started
 from ernie2.training.distributed import ProcessGroup
-from ernie2.training.hooks.named import HookSource, create_hooks
+from ernie2.training.hooks.loading import HookSource, create_hooks
 from ernie2.training.hooks.trackers import check_trackers
 from ernie2.training.measuring import RunCost, count_evaluations_and_checkpoints, forecast, measure, task_sets
 from ernie2.training.memory import Memory, estimate, peak_bytes
@@ -66,7 +66,7 @@ def plan(
     run = Path(checked.run)
     if (owner := lock_owner(run)) is not None:
         log_warning(f"Note: {run} {lock_advice(owner)}")
-    elif begun(run):
+    elif is_started(run):
         log_warning(f"Note: {run} contains {existing_run_advice(run)}")
     warn_about_settings(checked.train, checked.encoder, ProcessGroup())
     shards = _shards(checked)

@@ -25,8 +25,8 @@ from ernie2.training.checkpoints import newest
 from ernie2.training.distributed import ProcessGroup, open_process_group
 from ernie2.training.environment import check_rules
 from ernie2.training.hooks.base import Hook
+from ernie2.training.hooks.loading import HookSource, create_hooks
 from ernie2.training.hooks.mirror import fetch
-from ernie2.training.hooks.named import HookSource, create_hooks
 from ernie2.training.run_record import RunRecord, read_run
 
 

@@ -31,7 +31,7 @@ from ernie2.studies.methods import PlannedRun, planned_runs, run_recipe
 from ernie2.studies.parallel import run_parallel
 from ernie2.studies.record import RECORD_FILE, build_record, finetuning_results, read_record, serialise_record
 from ernie2.studies.settings import StudySettings, load_settings
-from ernie2.training.checkpoints import begun
+from ernie2.training.checkpoints import is_started
 
 _RUNNING = {"status": "running", "finished": None}
 
@@ -177,7 +177,7 @@ def _run_one(planned: PlannedRun, settings: StudySettings) -> None:
     """Pre-train or resume one run, then fine-tune on every dataset; skip finished parts."""
     run, tuning = planned.folder(settings), settings.finetuning
     if not is_run_done(planned, settings):
-        if begun(run):
+        if is_started(run):
             check_run(planned, settings)
             resume(run)
         else:

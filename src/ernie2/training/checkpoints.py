@@ -64,7 +64,7 @@ class Checkpoint:
         with group.shared_errors():
             if group.is_first:
                 full = FullState(self.parameters(), self.optimizer_state())
-                fit(model, full.parameters, self.folder)
+                check_parameters(model, full.parameters, self.folder)
                 _fit_optimizer(model, optimizer, full.optimizer, self.folder)
         scatter(model, optimizer, full, group)
 
@@ -96,7 +96,7 @@ def write(run: Path, step: int, full: FullState, state: Mapping[str, Any]) -> Pa
     return folder
 
 
-def begun(run: Path) -> bool:
+def is_started(run: Path) -> bool:
     """Whether `run` holds a run there is something of: one that is done, or has a checkpoint, whole or damaged.
 
     A run stopped before its first checkpoint is none; it starts again from nothing.
@@ -196,7 +196,7 @@ def _folder_name(step: int) -> str:
     return f"step_{step:08d}"
 
 
-def fit(model: nn.Module, parameters: Mapping[str, Tensor], where: Path) -> None:
+def check_parameters(model: nn.Module, parameters: Mapping[str, Tensor], where: Path) -> None:
     """Raises `CheckpointError` unless `parameters` are exactly those of `model`, by name and shape."""
     _compare(model.state_dict(), parameters, f"{where} does not fit this model")
 

@@ -42,7 +42,7 @@ Z95 = 1.959963984540054
 
 
 @dataclass(frozen=True)
-class _Exam:
+class _HeldOutSet:
     """The fixed held-out instances of one task; `owner` (p,) is the instance each scored position belongs to."""
 
     packs: Sequence[PackedBatch]
@@ -59,18 +59,18 @@ class HeldOut:
         self, train: DataStreams, feeds: Mapping[str, Feed], tasks: Sequence[Task], instances: int, seed: int
     ) -> None:
         self._tasks = {task.name: task for task in tasks}
-        self._exams: dict[str, _Exam] = {}
+        self._sets: dict[str, _HeldOutSet] = {}
         for task in tasks:
             held = heldout_feed(feeds[task.name], task, train.caps.longest)
-            found = walk_once(train, held, task, instances, seed, "heldout")
-            fitted = walk_once(train, feeds[task.name], task, FIT_INSTANCES, seed, "train") if found else []
+            found = read_instances(train, held, task, instances, seed, "heldout")
+            fitted = read_instances(train, feeds[task.name], task, FIT_INSTANCES, seed, "train") if found else []
             if fitted:
-                self._exams[task.name] = _exam(task, train, found, fitted)
+                self._sets[task.name] = _build_set(task, train, found, fitted)
 
     @property
     def missing(self) -> list[str]:
         """Tasks without a held-out document they can use."""
-        return [name for name in self._tasks if name not in self._exams]
+        return [name for name in self._tasks if name not in self._sets]
 
     def evaluate(
         self,
@@ -87,51 +87,61 @@ class HeldOut:
         process.
         """
         group = group or ProcessGroup(device=device)
-        made = [self._predict(name, exam, model, precision, device, group) for name, exam in self._exams.items()]
+        made = [self._predict(name, heldout, model, precision, device, group) for name, heldout in self._sets.items()]
         values = iter(to_host([part for packs in made for pack in packs for part in pack]))
         shares = group.all_gather(
-            {name: [(next(values), next(values)) for _ in packs] for name, packs in zip(self._exams, made, strict=True)}
+            {name: [(next(values), next(values)) for _ in packs] for name, packs in zip(self._sets, made, strict=True)}
         )
-        found = {name: self._figures(name, exam, [s[name] for s in shares]) for name, exam in self._exams.items()}
+        found = {name: self._figures(name, heldout, [s[name] for s in shares]) for name, heldout in self._sets.items()}
         told = {name: {**figures, "trained": trained is None or name in trained} for name, figures in found.items()}
         return {name: {**figures, "verdict": verdict_of(figures).word} for name, figures in told.items()}
 
     def _predict(
-        self, name: str, exam: _Exam, model: MultiTaskModel, precision: str, device: torch.device, group: ProcessGroup
+        self,
+        name: str,
+        heldout: _HeldOutSet,
+        model: MultiTaskModel,
+        precision: str,
+        device: torch.device,
+        group: ProcessGroup,
     ) -> list[tuple[Tensor, Tensor]]:
         """Losses (p,) float32 and predicted classes (p,) of every pack this rank has: packs rank, rank + size, …
 
         A rank that has fewer spends its last turn on a pack of another: sharded layers need all ranks at once.
         """
         found = []
-        for turn in range(group.max_per_rank(len(exam.packs))):
+        for turn in range(group.max_per_rank(len(heldout.packs))):
             number = group.rank + turn * group.size
             with torch.no_grad(), autocast(precision, device):
-                made = model.predictions(Inputs.from_batch(exam.packs[number % len(exam.packs)], device, static=False))
-            if number < len(exam.packs):
+                made = model.predictions(
+                    Inputs.from_batch(heldout.packs[number % len(heldout.packs)], device, static=False)
+                )
+            if number < len(heldout.packs):
                 losses, predicted = made[name]
                 found.append((losses.float(), predicted))
         return found
 
-    def _figures(self, name: str, exam: _Exam, shares: Sequence[Sequence[tuple[Array, Array]]]) -> dict[str, Any]:
-        packs = range(len(exam.packs))
+    def _figures(
+        self, name: str, heldout: _HeldOutSet, shares: Sequence[Sequence[tuple[Array, Array]]]
+    ) -> dict[str, Any]:
+        packs = range(len(heldout.packs))
         losses, predicted = zip(*(shares[pack % len(shares)][pack // len(shares)] for pack in packs), strict=True)
-        right = np.concatenate(predicted) == exam.labels
-        accuracy, low, high = accuracy_interval(right, exam.owner)
+        right = np.concatenate(predicted) == heldout.labels
+        accuracy, low, high = accuracy_interval(right, heldout.owner)
         classes = self._tasks[name].labels is not None
         return {
-            "instances": exam.instances,
-            "scored": len(exam.labels),
+            "instances": heldout.instances,
+            "scored": len(heldout.labels),
             "loss": float(np.concatenate(losses).mean()),
             "accuracy": accuracy,
             "low": low,
             "high": high,
-            "macro_f1": macro_f1(exam.labels, np.concatenate(predicted)) if classes else None,
-            **exam.baselines,
+            "macro_f1": macro_f1(heldout.labels, np.concatenate(predicted)) if classes else None,
+            **heldout.baselines,
         }
 
 
-def walk_once(train: DataStreams, feed: Feed, task: Task, instances: int, seed: int, split: str) -> list[Instance]:
+def read_instances(train: DataStreams, feed: Feed, task: Task, instances: int, seed: int, split: str) -> list[Instance]:
     """At most `instances` instances of `task` alone, from one pass over the `split` documents of each corpus of `feed`.
 
     Corpora are drawn by their shares; one that was walked to its end is left out of the draw from then on. `train`
@@ -158,7 +168,7 @@ def walk_once(train: DataStreams, feed: Feed, task: Task, instances: int, seed: 
     return found
 
 
-def _exam(task: Task, train: DataStreams, found: Sequence[Instance], fitted: Sequence[Instance]) -> _Exam:
+def _build_set(task: Task, train: DataStreams, found: Sequence[Instance], fitted: Sequence[Instance]) -> _HeldOutSet:
     """Packs the held-out instances `found`, and computes the baselines, fitted on the train instances `fitted`."""
     packs = []
     packer = Packer(train.caps, train.vocabulary.pad)
@@ -174,7 +184,7 @@ def _exam(task: Task, train: DataStreams, found: Sequence[Instance], fitted: Seq
     seen, their_features = _scored(task, fitted)
     rule = FeatureBaseline.fit(their_features, seen, classes)
     baselines = baseline_figures(rule, features, labels, task.baseline_name, with_f1=task.labels is not None)
-    return _Exam(packs, len(found), labels, owner, baselines)
+    return _HeldOutSet(packs, len(found), labels, owner, baselines)
 
 
 def _scored(task: Task, instances: Sequence[Instance]) -> tuple[Array, Array]:

@@ -25,7 +25,7 @@ from ernie2.training.step import GlobalBatch, take_step
 from ernie2.training.step_inputs import loader_workers
 from ernie2.training.trainer import Trainer
 
-LEAST_ROUNDS = 3
+MIN_ROUNDS = 3
 """Steps every task set is measured for, where that takes no longer than twice the time given."""
 
 
@@ -110,7 +110,7 @@ def measure(
         warm.append(chosen)
         advance()
     for number, chosen in enumerate(islice(cycle(warm), sum(map(len, trainer.plans)))):
-        limit = seconds if number >= LEAST_ROUNDS * len(warm) else 2 * seconds
+        limit = seconds if number >= MIN_ROUNDS * len(warm) else 2 * seconds
         if number and time.monotonic() - began > limit:
             break
         runner.run(chosen, costs[chosen])

@@ -77,7 +77,7 @@ def peak_bytes(device: torch.device) -> int | None:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def held_bytes(device: torch.device) -> int | None:
+def reset_peak_bytes(device: torch.device) -> int | None:
     """Bytes torch holds on the GPU now; from here on `peak_bytes` counts anew. None on a CPU, which cannot tell."""
     if device.type != "cuda":
         return None

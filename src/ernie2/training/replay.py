@@ -115,7 +115,7 @@ def _pack(arrays: Mapping[str, Any], number: str, shape: Mapping[str, Any]) -> P
 
 
 @dataclass
-class Findings:
+class ReplayResult:
     """What a batch gave when it was computed again.
 
     `losses`: mean loss by task; `first`: pack and module whose output was the first that is not finite; `gradients`:
@@ -132,12 +132,12 @@ class Findings:
         return not self.gradients and all(map(math.isfinite, self.losses.values()))
 
 
-def replay(folder: Path | str, precision: str | None = None, device: str | None = None) -> Findings:
+def replay(folder: Path | str, precision: str | None = None, device: str | None = None) -> ReplayResult:
     """Forward and backward over the packs in `folder` with the dropout of their step, in its precision by default."""
     packs, model, facts = read_bad_batch(Path(folder))
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     model.to(where)
-    counts, found = counts_of(list(packs.values())), Findings()
+    counts, found = counts_of(list(packs.values())), ReplayResult()
     found.parameters = [name for name, tensor in model.named_parameters() if not tensor.isfinite().all()]
     summed: dict[str, Tensor] = {}
     for number, pack in packs.items():
@@ -155,7 +155,7 @@ def replay(folder: Path | str, precision: str | None = None, device: str | None 
 
 
 @contextmanager
-def _watched(model: nn.Module, pack: int, found: Findings) -> Iterator[None]:
+def _watched(model: nn.Module, pack: int, found: ReplayResult) -> Iterator[None]:
     """Notes the first module inside `model` whose output is not finite."""
 
     def look(name: str, output: Any) -> None:

@@ -22,7 +22,7 @@ class Convergence:
     best: dict[str, float] = field(default_factory=dict)
     waited: dict[str, int] = field(default_factory=dict)
 
-    def see(self, losses: Mapping[str, float], min_gain: float) -> None:
+    def update(self, losses: Mapping[str, float], min_gain: float) -> None:
         """Takes in one evaluation; a loss is better where it is below the best by the share `min_gain` of it."""
         for task, loss in losses.items():
             if task not in self.best or loss < self.best[task] * (1 - min_gain):
@@ -30,7 +30,7 @@ class Convergence:
             else:
                 self.waited[task] = self.waited.get(task, 0) + 1
 
-    def reached(self, tasks: Iterable[str], patience: int | None) -> bool:
+    def has_converged(self, tasks: Iterable[str], patience: int | None) -> bool:
         """Whether every one of `tasks` went `patience` evaluations without improving; never where that is None."""
         return patience is not None and all(self.waited.get(task, 0) >= patience for task in tasks)
 

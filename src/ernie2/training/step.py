@@ -76,7 +76,7 @@ class StepResult:
     correct: Mapping[str, Tensor]
     counts: Mapping[str, int]
     grad_norm: Tensor
-    finite: Finite
+    finite: FiniteCheck
     loss_scale: float = 1.0
 
     @property
@@ -92,7 +92,7 @@ class StepResult:
     @property
     def overflow(self) -> bool:
         """Whether only a gradient is not finite, and in fp16 a smaller scale of the loss can still mend that."""
-        return self.skipped and self.loss_scale > LEAST_SCALE and not self.bad_losses
+        return self.skipped and self.loss_scale > MIN_SCALE and not self.bad_losses
 
 
 def choose_precision(wanted: str, device: torch.device) -> str:
@@ -182,7 +182,7 @@ def take_step(
         torch._foreach_mul_([p.grad for p in model.parameters() if p.grad is not None], 1 / factor)
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
     grad_norm = full_tensor(norm)
-    finite = Finite(losses, grad_norm)
+    finite = FiniteCheck(losses, grad_norm)
     for group in optimizer.param_groups:
         group["lr"] = lr
     if scale is None and optimizer.defaults.get("fused") and decided_on_device(norm):
@@ -214,7 +214,7 @@ def counts_of(packs: Sequence[PackedBatch]) -> dict[str, int]:
     return counts
 
 
-class Finite:
+class FiniteCheck:
     """Of summed losses by task and the norm of all gradients (0-d tensors, one device): whether all are finite.
 
     `bad` is the answer on the device, 0-d float32, 1 where something is not finite: what a fused optimiser takes as
@@ -246,7 +246,7 @@ class Finite:
 
 START, GROWTH, BACKOFF = 102_400.0, 2.0, 0.8
 GOOD_STEPS, BAD_STEPS = 100, 2
-LEAST_SCALE = 1.0
+MIN_SCALE = 1.0
 """A loss scaled by no more than this that still overflows is not a matter of scale."""
 
 
@@ -268,7 +268,7 @@ class LossScale:
         if self.good == GOOD_STEPS:
             self.value, self.good = self.value * GROWTH, 0
         if self.bad == BAD_STEPS:
-            self.value, self.bad = max(LEAST_SCALE, self.value * BACKOFF), 0
+            self.value, self.bad = max(MIN_SCALE, self.value * BACKOFF), 0
 
     def state(self) -> dict[str, Any]:
         """As JSON values, which come back exactly."""

@@ -102,7 +102,7 @@ class Trainer:
         self._previous: StepDone | None = None
         self._restored, self._saved = False, -1
 
-    def begin_at(self, position: Position) -> None:
+    def start_at(self, position: Position) -> None:
         """Start at `position` with the parameters and moments there are: what an extension does, once."""
         self.position = position
         self.inputs.start_at(position.stream_states)
@@ -113,7 +113,7 @@ class Trainer:
         Raises `CheckpointError` where the checkpoint does not fit, or metrics written before it are damaged.
         """
         checkpoint.restore(self.model, self.optimizer, self.group)
-        self.begin_at(Position.of(checkpoint.state["position"]))
+        self.start_at(Position.of(checkpoint.state["position"]))
         self.run_id = checkpoint.state.get("run_id", self.run_id)
         self._peak_reached = float(checkpoint.state["peak_reached"])
         if self._scale is not None and (scale := checkpoint.state.get("loss_scale")) is not None:
@@ -140,7 +140,7 @@ class Trainer:
             for plan in plans[at.stage :]:
                 if at.stage_step == 0:
                     self._begin_stage(plan)
-                while not self._is_over(plan):
+                while not self._stage_is_done(plan):
                     inputs = self._next_inputs()
                     rate = self._count_step(inputs)
                     result = take_step(self.model, self.optimizer, inputs.batch, self.step_settings, rate)
@@ -150,11 +150,11 @@ class Trainer:
             self._saver.finish()
         return at
 
-    def _is_over(self, plan: StagePlan) -> bool:
+    def _stage_is_done(self, plan: StagePlan) -> bool:
         """Whether the stage ends here. Tasks without held-out documents cannot show convergence; the others decide."""
         at = self.position
         measured = [task for task in plan.tasks if task not in self.heldout.missing]
-        converged = bool(measured) and at.convergence.reached(measured, self.recipe.stages.patience)
+        converged = bool(measured) and at.convergence.has_converged(measured, self.recipe.stages.patience)
         return at.stage_step == len(plan) or converged
 
     def _next_inputs(self) -> StepInputs:
@@ -193,7 +193,7 @@ class Trainer:
             self._log()
         if settings.evaluate_every and at.step % settings.evaluate_every == 0 and not last:
             self._evaluate("during")
-        if not self._is_over(plan):
+        if not self._stage_is_done(plan):
             if save:
                 self._save()
             self._stop_if_asked()
@@ -247,7 +247,7 @@ class Trainer:
         tasks = self.heldout.evaluate(self.model, self.group.device, self.precision, self.group, trained)
         if when == "during":
             losses = {name: figures["loss"] for name, figures in tasks.items()}
-            at.convergence.see(losses, self.recipe.stages.min_gain)
+            at.convergence.update(losses, self.recipe.stages.min_gain)
         self._hooks.line("heldout", step=at.step, stage=at.stage, at=when, iterations=dict(at.task_steps), tasks=tasks)
         return tasks
 

@@ -7,7 +7,7 @@ import tiny_run
 from ernie2.errors import ShardError
 from ernie2.shards.store import Shards, verify_on_error
 from ernie2.training.hooks.base import OpenRun
-from ernie2.training.hooks.shard_check import ShardCheck, check_now, share
+from ernie2.training.hooks.shard_check import ShardCheck, check_shards, shards_of_rank
 
 
 def flip_a_byte(file):
@@ -27,10 +27,10 @@ def column(shards, number, name):
 
 
 def test_a_flipped_byte_is_found_before_the_first_step_and_the_file_named(shards):
-    check_now(shards)
+    check_shards(shards)
     flip_a_byte(column(shards, 2, "tokens"))
     with pytest.raises(ShardError, match=r"tokens\.npy does not match its checksum.*ernie2 prepare"):
-        check_now(shards)
+        check_shards(shards)
 
 
 def test_a_run_that_starts_compares_its_shards_first(shards):
@@ -65,7 +65,7 @@ def test_whole_shards_raise_nothing(beside):
 def test_a_file_that_went_away_is_named(shards):
     column(shards, 0, "flags").unlink()
     with pytest.raises(ShardError, match=r"flags\.npy cannot be read"):
-        check_now(shards)
+        check_shards(shards)
 
 
 def test_a_column_cut_short_is_refused_when_shards_are_opened(shards):
@@ -83,7 +83,7 @@ def test_a_whole_column_of_another_length_is_refused_when_shards_are_opened(shar
 
 
 def test_ranks_share_the_shards_and_leave_none_out(shards):
-    shares = [share(shards, rank, 3) for rank in range(3)]
+    shares = [shards_of_rank(shards, rank, 3) for rank in range(3)]
     assert sum(map(len, shares)) == len(shards.corpora["text"].shards)
     assert {shard.folder for part in shares for shard in part} == {s.folder for s in shards.corpora["text"].shards}
 

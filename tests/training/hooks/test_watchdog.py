@@ -55,7 +55,7 @@ def looks(monkeypatch):
 
         class Clock:
             def wait(self, seconds):
-                assert seconds == watchdog._seconds / watchdog_module.LOOK_SHARE
+                assert seconds == watchdog._seconds / watchdog_module.CHECKS_PER_LIMIT
                 now[0] = next(left, -1.0)
                 if now[0] in steps:
                     watchdog.on_phase("in a step")

@@ -17,9 +17,9 @@ from ernie2.shards.store import Shard, Shards
 from ernie2.training.hooks.base import Hook, OpenRun
 
 
-def check_now(shards: Shards, rank: int = 0, size: int = 1) -> None:
+def check_shards(shards: Shards, rank: int = 0, size: int = 1) -> None:
     """Compares this rank's share of `shards`; raises `ShardError` naming the first file that differs."""
-    mine = share(shards, rank, size)
+    mine = shards_of_rank(shards, rank, size)
     with progress("Checking shards", len(mine), "shards") as bar:
         for shard in mine:
             _verify(shard)
@@ -42,7 +42,7 @@ class ShardCheck(Hook):
 
     def open(self, run: OpenRun) -> None:
         if not run.step:
-            check_now(self._shards, self._rank, self._size)
+            check_shards(self._shards, self._rank, self._size)
             return
         thread = ThreadPoolExecutor(1, "ernie2-shard-check")
         self._checking = thread.submit(self._check)
@@ -63,13 +63,13 @@ class ShardCheck(Hook):
             wait([self._checking])
 
     def _check(self) -> None:
-        for shard in share(self._shards, self._rank, self._size):
+        for shard in shards_of_rank(self._shards, self._rank, self._size):
             if self._left.is_set():
                 return
             _verify(shard)
 
 
-def share(shards: Shards, rank: int, size: int) -> Sequence[Shard]:
+def shards_of_rank(shards: Shards, rank: int, size: int) -> Sequence[Shard]:
     """Every `size`-th shard from number `rank` on, over all corpora."""
     return [shard for corpus in shards.corpora.values() for shard in corpus.shards][rank::size]
 

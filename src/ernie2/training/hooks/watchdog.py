@@ -16,7 +16,7 @@ import traceback
 from ernie2.console import log_warning
 from ernie2.training.hooks.base import Hook, OpenRun
 
-LOOK_SHARE = 4
+CHECKS_PER_LIMIT = 4
 """It looks so many times within the time it waits."""
 _FRAMES = 6
 
@@ -58,7 +58,7 @@ class Watchdog(Hook):
 
     def _watch(self) -> None:
         warned = self._since
-        while not self._left.wait(self._seconds / LOOK_SHARE):
+        while not self._left.wait(self._seconds / CHECKS_PER_LIMIT):
             now = time.monotonic()
             if now - max(warned, self._since) >= self._seconds:
                 warned = now

@@ -9,9 +9,9 @@ import ernie2
 import tiny_run
 from ernie2.errors import CheckpointError, ConfigError, RunFailed, RunStopped
 from ernie2.storage.json_files import read_checked_json, write_checked_json
-from ernie2.training.hooks import named
+from ernie2.training.hooks import loading
 from ernie2.training.hooks.base import Hook
-from ernie2.training.hooks.named import create_hooks
+from ernie2.training.hooks.loading import create_hooks
 
 SOURCE = """
 import sys
@@ -192,8 +192,8 @@ def test_what_is_no_hook_is_refused_before_anything_is_written(recipe, tmp_path,
 
 
 def test_an_installed_hook_takes_part_only_where_it_is_named(monkeypatch, module):
-    entry = EntryPoint("steps", f"{module}:StepsToFile", named.GROUP)
-    monkeypatch.setattr(named, "entry_points", lambda group: [entry] if group == "ernie2.hooks" else [])
+    entry = EntryPoint("steps", f"{module}:StepsToFile", loading.GROUP)
+    monkeypatch.setattr(loading, "entry_points", lambda group: [entry] if group == "ernie2.hooks" else [])
     assert [type(hook).__name__ for hook in create_hooks(["steps"])] == ["StepsToFile"]
     assert create_hooks([]) == []
     with pytest.raises(ConfigError, match="Did you mean 'steps'"):
