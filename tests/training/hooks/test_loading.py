@@ -215,9 +215,9 @@ def test_no_recipe_names_a_hook(recipe, key, module):
     assert module not in sys.modules
 
 
-def test_a_sink_of_a_recipe_is_one_of_ours(recipe, module):
+def test_a_tracker_of_a_recipe_is_one_of_ours(recipe, module):
     recipe["train"]["trackers"] = [f"{module}:StepsToFile"]
-    with pytest.raises(ConfigError, match="sink"):
+    with pytest.raises(ConfigError, match="trackers"):
         ernie2.pretrain(recipe)
     assert module not in sys.modules
 
