@@ -243,4 +243,4 @@ def test_what_a_hook_is_given_is_short_to_print(recipe):
 
     ernie2.pretrain(recipe, hooks=[Prints])
     assert max(map(len, shown)) < 2_000
-    assert "host='" in shown[0]
+    assert "main_task='" in shown[0]
