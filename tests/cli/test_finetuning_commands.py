@@ -181,7 +181,7 @@ def test_a_development_question_without_an_answer_is_refused_before_training(
 BAD = [
     (GOOD, [*GOOD, ("w1", "maybe")], (), ["dev.tsv, line 10", "'maybe' does not occur in training"]),
     ([*GOOD, ("", "yes")], GOOD, (), ["train.tsv, line 10", "the text in 'text' is empty"]),
-    ([("w1 good", "yes")], GOOD[:1], (), ["train.tsv: one row only"]),
+    ([("w1 good", "yes")], GOOD[:1], (), ["train.tsv: only one row"]),
     ([("w1", "yes"), ("w2", "yes")], GOOD, (), ["train.tsv: every label is 'yes'"]),
     (GOOD, GOOD, ("--text", "sentence"), ["train.tsv, line 1: there is no column 'sentence'", "There is: text, label"]),
     (GOOD, GOOD, ("--text", "a,b,c"), ["--text 'a,b,c' names 3 columns"]),

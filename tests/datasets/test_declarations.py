@@ -63,7 +63,7 @@ def test_a_package_brings_sets_by_a_file(monkeypatch: pytest.MonkeyPatch, tmp_pa
         ("says_nothing", "", "of package 'says_nothing' cannot be read"),
         ("is_no_yaml", "sets: [", "of package 'is_no_yaml' cannot be read: mine.yaml is not valid YAML"),
         ("is_a_list", "[1]", r"of package 'is_a_list' cannot be read: mine\.yaml:\n  - must be keys with values"),
-        ("takes_mrpc", MINE.replace("reviews:", "mrpc:"), "'takes_mrpc' declares mrpc, which is there already"),
+        ("takes_mrpc", MINE.replace("reviews:", "mrpc:"), "'takes_mrpc' declares mrpc, which exists already"),
     ],
 )
 def test_what_cannot_be_used_names_its_package(
@@ -84,11 +84,11 @@ def test_what_cannot_be_used_names_its_package(
         ),
         ("[accuracy]", "[entity_f1]", "metrics: head classification has no 'entity_f1'.*scheme: entity_f1 needs it"),
         ("[accuracy]", "[]", "metrics: .*at least 1"),
-        ("[accuracy]", "[accuracy, f1]", r"positive: f1 needs it: the label that is looked for, one of bad, good\."),
+        ("[accuracy]", "[accuracy, f1]", r"positive: f1 needs it. Set it to one of bad, good\."),
         ("[accuracy]", "[mrr]", r"positive: mrr needs it.*columns\.group: mrr needs the column"),
         ("[accuracy]", "[f1]\n    positive: godo", r"positive: 'godo' is none of the labels \(bad, good\)\. .*'good'"),
-        ("labels: [bad, good]", "", "labels: head classification needs two different ones or more"),
-        ("labels: [bad, good]", "labels: [bad, bad]", "labels: head classification needs two different ones or more"),
+        ("labels: [bad, good]", "", "labels: head classification needs two different labels or more"),
+        ("labels: [bad, good]", "labels: [bad, bad]", "labels: head classification needs two different labels or more"),
         ("labels: [bad, good]", "labels: [bad, good]\n    aliases: {b: baad}", r"aliases: baad is none of the labels"),
         ("head: classification", "head: tagging", r"form: must be tags for head tagging \(got rows\)"),
         ("head: classification", "head: multi_label", "head: multi_label cannot be declared, only classification"),
@@ -99,13 +99,13 @@ def test_what_cannot_be_used_names_its_package(
         ),
         ("columns: {text: [review]}", "form: squad", r"form: must be rows for head classification \(got squad\)"),
         ("columns: {text: [review]}", "", "columns: this key is required in the form rows"),
-        ("columns: {", "scheme: IOB2\n    columns: {", "scheme: is for head tagging, and this is classification"),
-        ("columns: {", "answer_rules: squad\n    columns: {", "answer_rules: is for head span, and this is class"),
+        ("columns: {", "scheme: IOB2\n    columns: {", "scheme: is only for head tagging"),
+        ("columns: {", "answer_rules: squad\n    columns: {", "answer_rules: is only for head span"),
         ("columns: {", "answer_rules: sqad\n    columns: {", r"answer_rules: must be .*Did you mean 'squad'\?"),
         (
             "columns: {",
             "stands_for: mrcp\n    columns: {",
-            r"stands_for: no set is called 'mrcp'\. Did you mean 'mrpc'",
+            r"stands_for: no dataset is called 'mrcp'\. Did you mean 'mrpc'",
         ),
         ("train: 200", "trian: {rows: 2, official: [a.tsv], hub: train}", r"splits\.trian: must be train, dev, test,"),
         (
@@ -118,7 +118,7 @@ def test_what_cannot_be_used_names_its_package(
             "spilts:",
             r"spilts: there is no such key",
         ),
-        ("  reviews:", "  My-Reviews:", "its name must be of lower-case letters, digits and _"),
+        ("  reviews:", "  My-Reviews:", "the name must consist of lower-case letters, digits and _"),
         (
             "sets:",
             "set:",
@@ -137,7 +137,7 @@ def test_what_does_not_go_together_is_refused_when_it_is_read(
 ) -> None:
     assert old in MINE
     announce(monkeypatch, tmp_path, f"mistakes_{hash((old, new)) % 10**12}", MINE.replace(old, new, 1))
-    with pytest.raises(DataError, match=f"(?s)data sets 'mine' of package 'mistakes_.*{problem}"):
+    with pytest.raises(DataError, match=f"(?s)datasets 'mine' of package 'mistakes_.*{problem}"):
         declared_groups()
 
 
@@ -163,5 +163,5 @@ def test_heads_name_metrics_that_are_measured_and_rules_that_are_there() -> None
 
 def test_a_group_that_is_there_already_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     announce(monkeypatch, tmp_path, "takes_glue", MINE, name="glue")
-    with pytest.raises(DataError, match="'takes_glue' declares glue, which is there already"):
+    with pytest.raises(DataError, match="'takes_glue' declares glue, which exists already"):
         declared_groups()

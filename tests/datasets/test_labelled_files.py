@@ -149,5 +149,5 @@ def test_minus_one_and_nan_are_no_label_and_a_dash_of_inference_is_left_out(tmp_
 
 def test_rows_of_a_ranking_set_name_their_question(tmp_path: Path) -> None:
     (tmp_path / "dev.tsv").write_text("qid\ttext_a\ttext_b\tlabel\n7\ta\tb\t1\n\ta\tc\t0\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"line 3: 'qid' is empty, so it is unknown to which question this row belongs"):
+    with pytest.raises(DataError, match=r"line 3: 'qid' is empty; it must name the question of the row"):
         read("dbqa", tmp_path / "dev.tsv")

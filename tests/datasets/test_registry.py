@@ -49,7 +49,7 @@ def test_every_file_at_hand_is_read_to_its_row_count(name: str) -> None:
     group = "glue" if name in GROUPS["glue"] else "chinese"
     folder = FOLDERS[group]
     if not folder.is_dir():
-        pytest.skip("the data sets are not at hand")
+        pytest.skip("the datasets are not available")
     data = load_dataset(name, str(folder))
     assert {split: (len(one.examples), one.provenance) for split, one in data.splits.items()} == AT_HAND[name]
     for split, one in data.splits.items():
@@ -61,7 +61,7 @@ def test_every_file_at_hand_is_read_to_its_row_count(name: str) -> None:
         assert {label: counted.count(label) for label in data.labels} == LABELS[name]
 
 
-@pytest.mark.skipif(not FOLDERS["chinese"].is_dir(), reason="the Chinese data sets are not at hand")
+@pytest.mark.skipif(not FOLDERS["chinese"].is_dir(), reason="the Chinese datasets are not available")
 def test_answers_of_the_real_files_are_found_and_their_faults_counted() -> None:
     dev = load_dataset("cmrc2018", str(FOLDERS["chinese"])).splits["dev"]
     answers = [answer for example in dev.examples for answer in example.label or ()]  # type: ignore[union-attr]
@@ -75,7 +75,7 @@ def test_answers_of_the_real_files_are_found_and_their_faults_counted() -> None:
                     assert answer.start < 0 or (example.pair or "").startswith(answer.text, answer.start)
 
 
-@pytest.mark.skipif(not FOLDERS["chinese"].is_dir(), reason="the Chinese data sets are not at hand")
+@pytest.mark.skipif(not FOLDERS["chinese"].is_dir(), reason="the Chinese datasets are not available")
 def test_the_entities_of_msra_ner_are_as_many_as_its_source_says() -> None:
     from ernie2.datasets.tag_schemes import entities
 
@@ -116,7 +116,7 @@ def test_names_are_found_as_people_write_them() -> None:
     assert find_dataset("SST-2").name == "sst2"
     assert find_dataset("CMRC 2018").name == "cmrc2018"
     assert find_dataset("NLPCC-DBQA").name == "dbqa"
-    with pytest.raises(DataError, match=r"no data set is called 'mrcp'. Did you mean 'mrpc'\?"):
+    with pytest.raises(DataError, match=r"no dataset is called 'mrcp'. Did you mean 'mrpc'\?"):
         find_dataset("mrcp")
 
 

@@ -115,7 +115,7 @@ def test_a_question_that_is_impossible_and_has_an_answer_is_refused(tmp_path: Pa
     ("content", "message"),
     [
         ("{", "not valid JSON"),
-        ('{"rows": []}', "not of SQuAD's form"),
+        ('{"rows": []}', "not in SQuAD's form"),
         ('{"data": [{"paragraphs": [{}]}]}', "KeyError"),
     ],
 )
@@ -137,7 +137,7 @@ def test_traditional_files_are_turned_into_simplified_and_offsets_stay(
     (tmp_path / "DRCD_dev.json").write_text(json.dumps(content), encoding="utf-8")
     (example,), notes = read(tmp_path / "DRCD_dev.json", "drcd")
     assert example == Example("1", "这个?", "时间国学为", (Answer("国学", 2),))
-    assert [note.split(": ")[1] for note in notes] == ["Traditional characters turned into Simplified, one for one"]
+    assert [note.split(": ")[1] for note in notes] == ["Traditional characters converted to Simplified, one for one"]
     assert read(tmp_path / "DRCD_dev.json", "cmrc2018")[0][0].pair == "時間國學為"  # only what is declared traditional
 
 
@@ -146,7 +146,7 @@ def test_counts_are_told_only_where_there_is_something_to_tell() -> None:
 
     assert answer_notes("f", Counter(right=3)) == []
     assert answer_notes("f", Counter(right=1, absent=1, lost=1)) == [
-        "f: 1 of 2 answers do not occur in their context; they count when scoring but cannot be learnt from",
+        "f: 1 of 2 answers do not occur in their context; they count for the score but are not trained on",
         "f: 1 questions have no answer in their context and are not trained on",
     ]
 

@@ -229,7 +229,7 @@ def test_a_test_file_without_any_answer_has_no_labels_and_a_development_file_is_
     assert data.splits["test"].examples[0].label is None
     with pytest.raises(DataError, match=r"no question in \S*dev.jsonl has an answer"):
         made(tmp_path, UNANSWERABLE, UNANSWERABLE[1:], text="q,c")
-    with pytest.raises(DataError, match=r"dev.jsonl, line 1: there is no label in 'y'.*has \[\] there"):
+    with pytest.raises(DataError, match=r"dev.jsonl, line 1: there is no label in 'y'.*without an answer, write \[\]"):
         made(tmp_path, UNANSWERABLE, [UNANSWERABLE[0] | {"y": None}], text="q,c")
     with pytest.raises(DataError, match=r"line 1: y holds answers, which need two texts.*--text question,context"):
         made(tmp_path, UNANSWERABLE, text="c")
@@ -296,10 +296,10 @@ GOOD: Rows = [{"a": "x", "y": "no"}, {"a": "z", "y": "yes"}]
         (GOOD, [{"a": " ", "y": "no"}], {}, "dev.jsonl, line 1: the text in 'a' is empty"),
         (GOOD, GOOD, {"text": "b"}, "line 1: there is no column 'b'.* There is: a, y"),
         (GOOD, GOOD, {"label": "yy"}, r"line 1: there is no column 'yy'. Did you mean 'y'\?"),
-        (GOOD[:1], GOOD[:1], {}, "train.jsonl: one row only"),
-        (GOOD[:1] * 2, GOOD[:1], {}, "train.jsonl: every y is 'no'; a classifier needs examples of two classes"),
+        (GOOD[:1], GOOD[:1], {}, "train.jsonl: only one row"),
+        (GOOD[:1] * 2, GOOD[:1], {}, "train.jsonl: every y is 'no'; a classifier needs at least two classes"),
         ([*GOOD, {"a": "w", "y": ""}], GOOD, {}, "train.jsonl, line 3: there is no label in 'y'"),
-        (GOOD, [], {}, "dev.jsonl: there is no row in it"),
+        (GOOD, [], {}, "dev.jsonl: the file has no rows"),
         ([{"a": "x", "y": 1}, {"a": "z", "y": "two"}], GOOD, {"head": "regression"}, "line 2: 'two' is not a number"),
         *(
             (
@@ -311,7 +311,7 @@ GOOD: Rows = [{"a": "x", "y": "no"}, {"a": "z", "y": "yes"}]
             for beyond in ("1e999", "-inf", "Infinity", 10**400)
         ),
         ([{"a": "x", "y": 0.5}] * 2, [{"a": "x", "y": 0.5}], {}, "every y is 0.5; there is nothing to learn"),
-        ([{"a": ["x"], "y": ["O", "O"]}] * 2, [], {}, "there is no row"),
+        ([{"a": ["x"], "y": ["O", "O"]}] * 2, [], {}, "the file has no rows"),
         ([{"a": ["x"], "y": ["O", "O"]}] * 2, [{"a": ["x"], "y": ["O"]}], {}, "line 1: 1 tokens but 2 tags"),
         ([{"a": ["x"], "y": ["O"]}] * 2, [{"a": ["x"], "y": ["O"]}], {}, "every tag is 'O'"),
         ([{"a": "x", "y": []}] * 2, [{"a": "x", "y": []}], {}, "every y is empty"),

@@ -216,7 +216,7 @@ def test_runs_side_by_side_give_the_figures_of_one_after_the_other_with_a_seed_a
     ("overrides", "error", "said"),
     [
         (["finetuning.data=nowhere"], DataError, "nowhere"),
-        (["finetuning.sets=[squad]"], DataError, "no data set is called 'squad'"),
+        (["finetuning.sets=[squad]"], DataError, "no dataset is called 'squad'"),
         (["finetuning.sets=[msra_ner]"], ConfigError, "msra_ner is a tagging task"),
         (["finetuning.settings={bach: 8}"], ConfigError, "bach: there is no such key. Did you mean 'batch'?"),
         (["finetuning.settings={betas: [0.9, x]}"], ConfigError, r"betas: must be a number \(got 'x'\)"),

@@ -1,1 +1,1 @@
-"""Files → labelled data: the sets of the paper as a declared table, and files of users' own; no tensors, no models."""
+"""Read labelled data: the datasets of the paper, declared in YAML, and user files; no tensors, no models."""

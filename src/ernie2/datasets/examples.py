@@ -1,4 +1,4 @@
-"""Examples and data sets as values: what every reader gives and the training half takes, whatever the file was."""
+"""Examples, splits and datasets: the common result of all readers and the input of fine-tuning."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ernie2.datasets.tag_schemes import Scheme
 from ernie2.errors import DataError
 
 Head = Literal["classification", "regression", "multi_label", "tagging", "span"]
-"""What is put on the encoder: a class, a number, any number of classes, a tag a token, or a run of the second text."""
+"""Head on the encoder: a class, a number, several classes, a tag for each token, or a span of the second text."""
 METRICS: dict[Head, tuple[str, ...]] = {
     "classification": ("accuracy", "f1", "macro_f1", "matthews", "mrr"),
     "regression": ("pearson", "spearman"),
@@ -19,33 +19,33 @@ METRICS: dict[Head, tuple[str, ...]] = {
     "tagging": ("entity_f1", "token_accuracy"),
     "span": ("exact_match", "answer_f1"),
 }
-"""The metrics that a head can be measured by; finetuning/scoring/metrics.py computes them."""
+"""Head → its metrics; finetuning/scoring/metrics.py computes them."""
 Provenance = Literal["official", "subset", "stand-in", "own"]
-"""official: whole, by name and size; subset: a part of it; stand-in: other text in its place; own: a user's file."""
+"""official: complete, by file name and size; subset: a part of it; stand-in: other text; own: a user file."""
 
 PROVENANCES: tuple[Provenance, ...] = ("own", "official", "subset", "stand-in")
-"""From the best to the worst; a data set stands as its worst split does."""
+"""From best to worst; the provenance of a dataset is that of its worst split."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer and where it begins in the second text, in characters; `start` is -1 where that does not hold it."""
+    """An answer and its first character in the second text; `start` is -1 if the text does not contain it."""
 
     text: str
     start: int
 
 
 Label = str | float | tuple[str, ...] | tuple[Answer, ...]
-"""By head: a class name, a number, class names, a tag for each of `tokens`, or every accepted answer (none where the
-question is unanswerable)."""
+"""By head: a class name, a number, class names, a tag for each of `tokens`, or all accepted answers (empty for an
+unanswerable question)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One labelled input. `label` is None where the file holds none, as official test files do.
+    """One example. `label` is None if the file has none, as in official test files.
 
-    Span heads: `text` is the question and `pair` the context. Tagging heads: `tokens` are what is tagged and `text` is
-    them joined. `group` binds the candidates of one question (metric mrr).
+    Span heads: `text` is the question and `pair` the context. Tagging heads: `tokens` are tagged, and `text` joins
+    them. `group`: the question to which a candidate belongs (metric mrr).
     """
 
     id: str
@@ -58,7 +58,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Split:
-    """The examples of one split, the files they came from, and what was repaired or left out, in words."""
+    """The examples of one split, their files, and notes on repaired or skipped data."""
 
     examples: tuple[Example, ...]
     files: tuple[str, ...]
@@ -67,19 +67,19 @@ class Split:
 
     @property
     def labelled(self) -> bool:
-        """Whether every example has a label, so that a metric can be taken."""
+        """Whether every example has a label, so that metrics can be computed."""
         return bool(self.examples) and all(example.label is not None for example in self.examples)
 
 
 @dataclass(frozen=True)
 class LabelledData:
-    """A data set ready for fine-tuning.
+    """A dataset ready for fine-tuning.
 
     `labels`: class names or tags in the order of their ids, empty for regression and span heads. `positive`: the class
-    that F1 and MRR are about. `answer_rules`: how the answers of span heads are scored, a key of
-    `finetuning.scoring.answers.RULES`. `scheme`: how tags mark entities, None where they mark none. `trained_on`: the
-    set whose models predict this one, which has no training file. `unanswerable`: whether some questions have no
-    answer. `texts`: the columns that were read. `reasons`, of users' own files: what was guessed and why.
+    of F1 and MRR. `answer_rules`: how the answers of span heads are scored, a key of
+    `finetuning.scoring.answers.RULES`. `scheme`: the tag scheme, None without entities. `trained_on`: the dataset whose
+    models predict this one, if it has no training file. `unanswerable`: whether some questions have no answer.
+    `texts`: the text columns. `reasons`, for user files: what was detected, and why.
     """
 
     name: str
@@ -95,27 +95,27 @@ class LabelledData:
     texts: tuple[str, ...] = ("text",)
     reasons: tuple[str, ...] = ()
     accepted: Mapping[str, str] = field(default_factory=dict)
-    """split -> the file names that would have been read, for messages about a split that is missing."""
+    """Split → accepted file names, for messages about a missing split."""
 
     @property
     def provenance(self) -> Provenance:
-        """The worst provenance of any split."""
+        """The provenance of the worst split."""
         return max((split.provenance for split in self.splits.values()), key=PROVENANCES.index)
 
     def require_split(self, split: str) -> Split:
-        """The split of this name. Raises `DataError`, with the file names that are accepted, when it is not there."""
+        """Return the split. Raises `DataError`, with the accepted file names, if it is missing."""
         if split not in self.splits:
             accepted = f" Accepted file names: {self.accepted[split]}." if split in self.accepted else ""
             raise DataError(
                 f"{self.name} has no {split} split; there is: {', '.join(self.splits) or 'none'}.{accepted} "
-                "Put the file there, or name it explicitly."
+                "Add the file, or name it explicitly."
             )
         return self.splits[split]
 
     def limit_train_examples(self, count: int | None) -> LabelledData:
-        """This with `count` of its training examples, always the same, in their order; itself where it has no more.
+        """Return the dataset with `count` training examples, always the same ones, in their order.
 
-        What was official is a subset then, so that no figure of the paper stands beside it as if it were comparable.
+        An official dataset becomes a subset, so that it is not compared with the paper's results.
         """
         train = self.require_split("train")
         if count is None or count >= len(train.examples):

@@ -1,4 +1,4 @@
-"""Rows of declared sets → examples: classes, scores, and tags of tokens, each with its official spelling."""
+"""Read rows of declared datasets as examples: classes, scores, or tags, in their official spelling."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from ernie2.storage.files import json_type
 from ernie2.storage.tables import Row, column, read_rows
 
 SEPARATOR = "\x02"
-"""Stands between tokens, and between tags, in the MSRA-NER files that came with ERNIE."""
+"""Separates tokens, and tags, in the MSRA-NER files released with ERNIE."""
 
 
 def read_labelled(dataset: Dataset, file: str, *, labelled: bool) -> tuple[list[Example], list[str]]:
-    """(examples, notes) of one file of a set in the form `rows` or `tags`.
+    """Return (examples, notes) of one file in the form `rows` or `tags`.
 
-    Texts are kept to the character. Where not `labelled` (a test split), a missing label column and an empty label give
-    `label` None. An empty text is kept, as the official sets hold some, and counted in the notes. Raises `DataError`,
-    naming the line, for a missing column, a label that the set does not have, and tags that do not fit their tokens.
+    Texts are not changed. If not `labelled` (a test split), a missing label column and an empty label give `label`
+    None. Examples with empty texts, which some official datasets have, are included and counted in the notes. Raises
+    `DataError` with the line for a missing column, an unknown label, and tags that do not match their tokens.
     """
     columns = dataset.columns
     assert columns is not None, f"{dataset.name} is declared without columns"
@@ -69,10 +69,10 @@ def class_name(
     place: str,
     changes: Counter[str] | None = None,
 ) -> str | None:
-    """Return the class that a cell means: its name, another spelling, or its index as a number that is not a string.
+    """Return the class of a cell: its name, another spelling of it, or its index as a number (not a string).
 
-    None where there is no label: null, NaN, "", and -1 and `-` where no class is called so. `changes` is that of
-    `parse_label`. Raises `DataError` for anything else.
+    None if there is no label: null, NaN, "", or -1 and `-` unless a class has that name. `changes`: see `parse_label`.
+    Raises `DataError` for anything else.
     """
     name = parse_label(value, "label", place, changes)
     if name is None or (name in ("-1", DASH) and name not in labels):
@@ -86,12 +86,12 @@ def class_name(
 
 
 def as_list(value: Any, place: str) -> list[Any]:
-    """A cell that holds several things: a list as it is, a string split at \\x02 or, where it has none, at spaces."""
+    """Return a cell as a list: a list unchanged; a string split at \\x02, or at spaces if it has no \\x02."""
     if isinstance(value, str):
         return value.split(SEPARATOR) if SEPARATOR in value else value.split()
     if isinstance(value, Sequence):
         return list(value)
-    raise DataError(f"{place}: {json_type(value)} stands where a list or text is expected.")
+    raise DataError(f"{place}: {json_type(value)} is not a list or text.")
 
 
 def _example(
@@ -112,7 +112,7 @@ def _example(
 def _group(row: Row, columns: Columns) -> str:
     name = column(row, columns.group)
     if not (group := parse_name(row.cells[name], name, row.place)):
-        raise DataError(f"{row.place}: {name!r} is empty, so it is unknown to which question this row belongs.")
+        raise DataError(f"{row.place}: {name!r} is empty; it must name the question of the row.")
     return group
 
 
@@ -141,12 +141,12 @@ def _label(
 
 
 def _score(value: Any, place: str) -> float | None:
-    """A number; None for the -1 by which the Hub marks what has no score."""
+    """Return a number; None for -1, the Hub's mark for a missing score."""
     if is_missing(value):
         return None
     score = parse_number(value)
     if score is None:
-        raise DataError(f"{place}: {value!r} is not a number; a regression set needs one.")
+        raise DataError(f"{place}: {value!r} is not a number; a regression dataset needs one.")
     return None if score == -1 else score
 
 

@@ -1,4 +1,4 @@
-"""Which files a declared set is read from: the official folders, one of its folders, or the Hub's parquet files."""
+"""Find the files of a declared dataset: official folders, its own folder, or the Hub's parquet files."""
 
 from __future__ import annotations
 
@@ -21,41 +21,44 @@ _DEPTH = 4
 
 @dataclass(frozen=True)
 class SplitFiles:
-    """The files of one split, and what their names say they are."""
+    """The files of one split, and the provenance implied by their names."""
 
     files: tuple[str, ...]
     provenance: Provenance
 
 
 def find_files(dataset: Dataset, folder: str, *, include_root: bool = True) -> dict[str, SplitFiles]:
-    """split -> its files, for the splits that lie in `folder` or, first, in a folder of the set's name inside it.
+    """Return split → files for the splits in a folder of the dataset's name inside `folder`, or else in `folder`.
 
-    `include_root` False looks in folders of the set's name only, for folders of many data sets. Raises
-    `DataError` when `folder` cannot be listed.
+    If not `include_root`, only folders of the dataset's name are searched, for a folder of many datasets. Raises
+    `DataError` if `folder` cannot be listed.
     """
     present = _list_folder(folder)
     inner = [name for name in dataset.folders if any(path.startswith(f"{name}/") for path in present)]
     prefixes = [f"{name}/" for name in inner] + ([""] if include_root else [])
     for prefix in prefixes:
-        here = {path.removeprefix(prefix): where for path, where in present.items() if path.startswith(prefix)}
-        found = {split: one for split, files in dataset.splits.items() if (one := _split(files, here))}
-        if found:
-            return found
+        files = {path.removeprefix(prefix): target for path, target in present.items() if path.startswith(prefix)}
+        splits = {split: match for split, declared in dataset.splits.items() if (match := _match(declared, files))}
+        if splits:
+            return splits
     return {}
 
 
 def match_given_file(path: str, files: Files | None = None) -> SplitFiles:
-    """What a user named as the file (or glob) of a split; official if neither its name nor, later, its size says
-    otherwise. `files`: the declared names of that split. Raises `DataError`."""
-    found = tuple(list_files([path], TABLE_FORMATS))
-    names = [file.replace("\\", "/").rpartition("/")[2] for file in found]
+    """Return the files of a path or glob given for a split, with the provenance implied by their names.
+
+    It is official unless a name implies otherwise; the size is checked later. `files`: the declared names of the split.
+    Raises `DataError`.
+    """
+    paths = tuple(list_files([path], TABLE_FORMATS))
+    names = [file.replace("\\", "/").rpartition("/")[2] for file in paths]
     for patterns, provenance in ((("*_from_*",), "stand-in"), *reversed(files.fallbacks if files else ())):
         if any(_matches(name, [pattern.rpartition("/")[2] for pattern in patterns]) for name in names):
-            return SplitFiles(found, provenance)
-    return SplitFiles(found, "official")
+            return SplitFiles(paths, provenance)
+    return SplitFiles(paths, "official")
 
 
-def _split(files: Files, present: dict[str, str]) -> SplitFiles | None:
+def _match(files: Files, present: dict[str, str]) -> SplitFiles | None:
     for name in files.official:
         for packed in _PACKED:
             if name + packed in present:
@@ -79,26 +82,26 @@ def _matches(path: str, patterns: Sequence[str]) -> bool:
 
 
 def _pattern_folder(patterns: tuple[str, ...], path: str) -> str:
-    """The folder that a pattern names itself, so that `*` never reaches into other folders."""
+    """Return the folder part of a pattern, so that `*` does not match in other folders."""
     folders = [pattern.rpartition("/")[0] + "/" for pattern in patterns if "/" in pattern]
     return next((folder for folder in folders if path.startswith(folder)), "")
 
 
 def _is_hub_file(path: str, split: str) -> bool:
-    """'data/train-00000-of-00001.parquet', 'train-….parquet' and 'train/0000.parquet' are all the Hub's `train`."""
+    """Match the Hub's names: 'data/train-00000-of-00001.parquet', 'train-….parquet' or 'train/0000.parquet'."""
     inner = path.removeprefix("data/")
     return any(fnmatchcase(inner, p) for p in (f"{split}-*.parquet", f"{split}.parquet", f"{split}/*.parquet"))
 
 
 def _list_folder(folder: str) -> dict[str, str]:
-    """path relative to `folder` -> path to open, for the files at most four folders deep."""
+    """Return path relative to `folder` → path to open, for files at most four folders deep."""
     try:
         system, inner = fsspec.core.url_to_fs(folder)
         if not system.isdir(inner):
-            raise DataError(f"{folder} is not a folder; give the folder that holds the data sets, or name files.")
+            raise DataError(f"{folder} is not a folder; give the folder of the datasets, or name files.")
         root = inner.rstrip("/") + "/"
-        found = sorted(system.find(inner, maxdepth=_DEPTH))
+        paths = sorted(system.find(inner, maxdepth=_DEPTH))
     except (OSError, ValueError, ImportError) as error:
         raise read_error(folder, error) from error
     remote = "://" in folder or "::" in folder
-    return {path[len(root) :]: system.unstrip_protocol(path) if remote else path for path in found}
+    return {path[len(root) :]: system.unstrip_protocol(path) if remote else path for path in paths}

@@ -1,6 +1,6 @@
-"""Every declared data set, by name, and from a folder to examples.
+"""Declared datasets by name, and loading of their examples from a folder.
 
-data = load_dataset("mrpc", "glue_data")       # the official folder, the set's own folder, or a snapshot of the Hub's
+data = load_dataset("mrpc", "glue_data")       # the official folder, the dataset's folder, or a snapshot of the Hub's
 data.splits["train"].examples[0]       # Example(id='0', text=…, pair=…, label='1')
 """
 
@@ -18,29 +18,29 @@ from ernie2.errors import DataError, did_you_mean
 
 _GROUPS = declared_groups()
 DATASETS: dict[str, Dataset] = {name: one for sets in _GROUPS.values() for name, one in sets.items()}
-"""name -> declaration."""
+"""Name → declaration."""
 GROUPS: dict[str, tuple[str, ...]] = {group: tuple(sets) for group, sets in _GROUPS.items()}
-"""What `--dataset glue`, `--dataset chinese` and the names of announced groups run."""
+"""Group → names; `--dataset` accepts glue, chinese and groups of other packages."""
 
 
 def find_dataset(name: str) -> Dataset:
-    """The declaration of this name, in any case. Raises `DataError` with the nearest name when there is none."""
+    """Return the declaration of a name or title, case-insensitively. Raises `DataError` with the nearest name."""
     key = name.lower().replace("-", "").replace(" ", "_")
     for known, dataset in DATASETS.items():
         if key in (known, dataset.title.lower().replace("-", "").replace(" ", "_")):
             return dataset
     known_names = (*DATASETS, *GROUPS)
     raise DataError(
-        f"no data set is called {name!r}.{did_you_mean(name.lower(), known_names)} Known: {', '.join(known_names)}. "
-        "For a file of your own give --train, --text and --label instead."
+        f"no dataset is called {name!r}.{did_you_mean(name.lower(), known_names)} Known: {', '.join(known_names)}. "
+        "For your own files, use --train, --text and --label instead."
     )
 
 
 def load_dataset(name: str, folder: str | None = None, files: Mapping[str, str] | None = None) -> LabelledData:
-    """The data set `name` with every split that is found in `folder` or named in `files` (split -> file).
+    """Load the dataset `name` with all splits in `folder` or named in `files` (split → file).
 
-    `folder` is the official folder of folders, the set's own, or a snapshot of the Hub's parquet files, anywhere fsspec
-    reaches. Raises `DataError` when no split is found, for an unknown split, and for a file that cannot be read.
+    `folder` is the official folder of all datasets, the folder of this one, or a snapshot of the Hub's parquet files; a
+    path or an fsspec URL. Raises `DataError` for missing or unknown splits and for unreadable files.
     """
     dataset = find_dataset(name)
     found = find_files(dataset, folder) if folder is not None else {}
@@ -53,11 +53,11 @@ def load_dataset(name: str, folder: str | None = None, files: Mapping[str, str] 
         found[split] = match_given_file(file, dataset.splits[split])
     accepted = {split: declared.describe() for split, declared in dataset.splits.items()}
     if not found:
-        where = f"{folder} holds" if folder is not None else "there are"
+        where = f"{folder} holds" if folder is not None else "there is"
         raise DataError(
             f"{where} no file of {dataset.title}. Looked in the folder itself and in {', '.join(dataset.folders)} for "
             + "; ".join(f"{split}: {names}" for split, names in accepted.items())
-            + ". Name the files explicitly if they are called otherwise."
+            + ". If the files have other names, name them explicitly."
         )
     return LabelledData(
         name=dataset.name,
@@ -76,11 +76,11 @@ def load_dataset(name: str, folder: str | None = None, files: Mapping[str, str] 
 
 
 def find_available(group: str, folder: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(names of the group's sets that lie in folders of their own inside `folder`, names of those that do not)."""
+    """Return (names of the group's datasets with a folder inside `folder`, names of the others)."""
     if group not in GROUPS:
         raise DataError(f"no group is called {group!r}.{did_you_mean(group, GROUPS)} Known: {', '.join(GROUPS)}.")
-    there = tuple(name for name in GROUPS[group] if find_files(DATASETS[name], folder, include_root=False))
-    return there, tuple(name for name in GROUPS[group] if name not in there)
+    present = tuple(name for name in GROUPS[group] if find_files(DATASETS[name], folder, include_root=False))
+    return present, tuple(name for name in GROUPS[group] if name not in present)
 
 
 def _read(dataset: Dataset, split: str, found: SplitFiles) -> Split:
@@ -88,14 +88,14 @@ def _read(dataset: Dataset, split: str, found: SplitFiles) -> Split:
     notes: list[str] = []
     for file in found.files:
         read = read_spans if dataset.form == "squad" else read_labelled
-        more, said = read(dataset, file, labelled=not split.startswith("test"))
-        examples += more
-        notes += said
+        file_examples, file_notes = read(dataset, file, labelled=not split.startswith("test"))
+        examples += file_examples
+        notes += file_notes
     if not examples:
-        raise DataError(f"{', '.join(found.files)}: no example in it; check that the file is whole.")
+        raise DataError(f"{', '.join(found.files)}: no example in it; check that the file is complete.")
     if bare := sum(example.label is None for example in examples):
         notes.append(f"{found.files[0]}: {bare:,} of {len(examples):,} examples have no label; {split} is not measured")
-    if len(found.files) > 1:  # ids have to be distinct
+    if len(found.files) > 1:  # ids must be unique
         examples = [replace(example, id=str(number)) for number, example in enumerate(examples)]
     return Split(
         tuple(examples),
@@ -106,10 +106,10 @@ def _read(dataset: Dataset, split: str, found: SplitFiles) -> Split:
 
 
 def _provenance(dataset: Dataset, declared: Files, by_name: Provenance, examples: int) -> Provenance:
-    """By name first, then by number: fewer examples than official are a subset, more of them are other data."""
+    """Return the provenance by file name, then by count: fewer examples are a subset, more are other data."""
     if by_name != "official":
         return by_name
     if any(abs(examples - rows) <= dataset.tolerance * rows for rows in declared.rows):
-        # a set that stands in for another is official as itself, and says for which set it stands by its declaration
+        # a dataset that replaces another is complete, but not the paper's
         return "stand-in" if dataset.stands_for else "official"
     return "subset" if examples < max(declared.rows) and not dataset.stands_for else "stand-in"

@@ -1,8 +1,8 @@
-"""Traditional → Simplified Chinese, one character for one, so that no offset moves.
+"""Convert Traditional to Simplified Chinese, character by character, so that offsets stay valid.
 
-DRCD is published in Traditional characters, and the paper's models know Simplified ones. zhconv or opencc, neither of
-which ernie2 requires, converts a text as a whole, since some characters depend on their word (乾隆 stays, 乾燥 becomes
-干燥); where that changes its length, it is asked about each character by itself. Words of the mainland are not put in.
+DRCD is in Traditional characters; the vocabulary of the paper's models is Simplified. zhconv or opencc (optional
+dependencies) converts complete texts, because some characters depend on their word (乾隆 stays, 乾燥 becomes 干燥). If
+that changes the length, each character is converted separately. Regional words are not replaced.
 """
 
 from __future__ import annotations
@@ -17,37 +17,37 @@ from ernie2.errors import DataError, install_advice
 _ONLY_TRADITIONAL = frozenset(
     "這個們來說對時會國學發後過還裡為與從見長門問間開關東車馬風飛電話語讀寫書畫點樣種經應該實現"
 )
-"""Frequent characters with another Simplified form; a Simplified text has next to none of them."""
+"""Frequent characters with a different Simplified form, rare in Simplified text."""
 _ONLY_SIMPLIFIED = frozenset(
     "这个们来说对时会国学发后过还里为与从见长门问间开关东车马风飞电话语读写书画点样种经应该实现"
 ) - frozenset(
-    "后里与"  # these are Traditional characters too, with other meanings
+    "后里与"  # also Traditional characters, with other meanings
 )
 
 
 def is_traditional(texts: Iterable[str]) -> bool:
-    """Whether frequent characters that differ stand there mostly in their Traditional form."""
-    seen: Counter[str] = Counter()
+    """Return whether frequent characters with two forms are mostly in their Traditional form."""
+    counts: Counter[str] = Counter()
     for text in texts:
-        seen.update(text)
-    return sum(seen[char] for char in _ONLY_TRADITIONAL) > sum(seen[char] for char in _ONLY_SIMPLIFIED)
+        counts.update(text)
+    return sum(counts[char] for char in _ONLY_TRADITIONAL) > sum(counts[char] for char in _ONLY_SIMPLIFIED)
 
 
 def build_simplifier(file: str) -> Callable[[str], str]:
-    """A function from Traditional to Simplified text of the same length, character for character.
+    """Return a function that converts Traditional to Simplified text of the same length.
 
-    Raises `DataError` when neither converter is installed; `file` is what it is for.
+    Raises `DataError` with `file` if neither converter is installed.
     """
     convert = _converter(file)
 
     @cache
-    def single(char: str) -> str:
+    def convert_character(char: str) -> str:
         simple = convert(char)
         return simple if len(simple) == 1 else char
 
     def simplify(text: str) -> str:
-        whole = convert(text)
-        return whole if len(whole) == len(text) else "".join(map(single, text))
+        converted = convert(text)
+        return converted if len(converted) == len(text) else "".join(map(convert_character, text))
 
     return simplify
 
@@ -63,7 +63,7 @@ def _converter(file: str) -> Callable[[str], str]:
         return lambda text: str(converter.convert(text))
     except ImportError:
         raise DataError(
-            f"{file} is in Traditional characters, and turning them into Simplified ones needs a converter: "
-            f"{install_advice('zh')}. Or give a file that is Simplified already, such as the DRCD files that came with "
+            f"{file} is in Traditional characters, and conversion to Simplified ones needs a converter: "
+            f"{install_advice('zh')}. Or use a file in Simplified characters, such as the DRCD files released with "
             "ERNIE."
         ) from None

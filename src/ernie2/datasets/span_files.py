@@ -1,7 +1,7 @@
-"""Contexts with questions and answers → examples, with every answer found in its context.
+"""Read contexts with questions and answers as examples, and locate every answer in its context.
 
-Three forms hold them: SQuAD's nested JSON, CMRC 2018's own (`context_text`, `query_text`, answers as plain strings),
-and the Hub's flat rows. What `answer_start` says is believed only where the text really stands there.
+Three forms are read: SQuAD's nested JSON, CMRC 2018's JSON (`context_text`, `query_text`, answers as strings), and the
+Hub's flat rows. An `answer_start` is used only if the answer is at that position.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _TRUTHS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.
 
 @dataclass(frozen=True)
 class Question:
-    """One question as a file has it; `answers` are (text, start) with start None where the file gives none.
+    """One question of a file; `answers` are (text, start), with start None if the file has none.
 
-    No answers (an empty tuple) make it unanswerable; None is a question whose answers the file does not tell.
+    An empty tuple means unanswerable; None means that the file does not give the answers.
     """
 
     place: str
@@ -38,20 +38,19 @@ class Question:
 
 
 def read_spans(dataset: Dataset, file: str, *, labelled: bool) -> tuple[list[Example], list[str]]:
-    """(examples, notes) of one file; the notes count the answers whose start was wrong, missing or nowhere to be found.
+    """Return (examples, notes) of one file; notes count answers with a wrong or missing start, or not in the context.
 
-    `label` is None for a question without answers, which only a file that is not `labelled` may have: no declared set
-    has unanswerable questions. Where the set is declared `traditional` and the file is, context,
-    question and answers are turned into Simplified, one character for one, so offsets stay. Raises `DataError` for a
-    file of another form, a training or development file with a question without an answer, and one without an answer
-    that its context holds.
+    `label` is None for a question without answers, allowed only if not `labelled`: no declared dataset has unanswerable
+    questions. If the dataset is declared `traditional` and the file is in Traditional characters, all texts are
+    converted to Simplified ones; offsets do not change. Raises `DataError` for a file of another form, and for a
+    training or development file with a question without answers, or without any answer that is in its context.
     """
     questions = list(read_questions(file))
     notes = []
     if dataset.traditional and is_traditional(question.context for question in questions):
         simplify = cache(build_simplifier(file))  # many questions share a context
         questions = [_simplify_question(question, simplify) for question in questions]
-        notes.append(f"{file}: Traditional characters turned into Simplified, one for one")
+        notes.append(f"{file}: Traditional characters converted to Simplified, one for one")
     counts: Counter[str] = Counter()
     examples = [replace(one, label=one.label or None) for one in (build_example(each, counts) for each in questions)]
     if labelled and not counts:
@@ -60,8 +59,7 @@ def read_spans(dataset: Dataset, file: str, *, labelled: bool) -> tuple[list[Exa
     if labelled and bare:
         raise DataError(
             f"{bare[0]}: it has no answer ({len(bare)} of {len(questions)} have none); {dataset.title} has no "
-            "unanswerable questions. Take them out, or train on files of your own with --text question,context --label "
-            "answers."
+            "unanswerable questions. Remove them, or pass your own files with --text question,context --label answers."
         )
     if labelled and not counts["right"] + counts["wrong"] + counts["missing"]:
         raise DataError(f"{file}: no answer occurs in its context; check that contexts and answers belong together.")
@@ -69,7 +67,7 @@ def read_spans(dataset: Dataset, file: str, *, labelled: bool) -> tuple[list[Exa
 
 
 def read_questions(file: str) -> Iterator[Question]:
-    """The questions of a .json, .jsonl or .parquet file in any of the three forms. Raises `DataError`."""
+    """Yield the questions of a .json, .jsonl or .parquet file in any of the three forms. Raises `DataError`."""
     if ".json" not in file.lower() or ".jsonl" in file.lower():
         for number, row in enumerate(read_rows(file)):
             names = [column(row, (name,)) for name in ("question", "context", "answers")]
@@ -82,19 +80,21 @@ def read_questions(file: str) -> Iterator[Question]:
         yield from _nested(file, content)
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(
-            f"{file}: not of SQuAD's form (data → paragraphs → context, qas → question, id, answers → text, "
-            f"answer_start); met {type(error).__name__}: {error}."
+            f"{file}: not in SQuAD's form (data → paragraphs → context, qas → question, id, answers → text, "
+            f"answer_start); {type(error).__name__}: {error}."
         ) from error
 
 
 def build_example(question: Question, counts: Counter[str]) -> Example:
-    """The example of a question, its answers found; counts answers as right, wrong, missing (no start was given) or
-    absent (not in the context), and questions whose answers are all absent as `lost`."""
+    """Return the example of a question with located answers.
+
+    Counts answers by the result of `locate_answer`, and questions without any answer in the context as `lost`.
+    """
     answers = []
     for text, start in question.answers or ():
-        found, kind = locate_answer(question.context, text, start)
-        counts[kind] += 1
-        answers.append(Answer(text, found))
+        position, result = locate_answer(question.context, text, start)
+        counts[result] += 1
+        answers.append(Answer(text, position))
     if answers and all(answer.start < 0 for answer in answers):
         counts["lost"] += 1
     label = None if question.answers is None else tuple(answers)
@@ -102,41 +102,43 @@ def build_example(question: Question, counts: Counter[str]) -> Example:
 
 
 def locate_answer(context: str, text: str, start: int | None) -> tuple[int, str]:
-    """(where `text` stands in `context`, or -1; 'right', 'wrong', 'missing' or 'absent').
+    """Return (position of `text` in `context` or -1; 'right', 'wrong', 'missing' or 'absent').
 
-    A start is right when the text stands there. Else the occurrence nearest to it is taken, the first one where the
-    start is missing, negative or beyond the end.
+    right: the text is at `start`. wrong: it is elsewhere; the nearest occurrence is used, the first one if `start` is
+    beyond the end. missing: `start` is None or negative; the first occurrence is used. absent: not in the context.
     """
     given = start is not None and start >= 0
     if given and text and context.startswith(text, start):
         return int(start or 0), "right"
-    places = []
+    positions = []
     at = context.find(text) if text else -1
     while at >= 0:
-        places.append(at)
+        positions.append(at)
         at = context.find(text, at + 1)
-    if not places:
+    if not positions:
         return -1, "absent"
-    aim = int(start or 0) if given and int(start or 0) <= len(context) else 0
-    return min(places, key=lambda place: (abs(place - aim), place)), "wrong" if given else "missing"
+    target = int(start or 0) if given and int(start or 0) <= len(context) else 0
+    return min(positions, key=lambda at: (abs(at - target), at)), "wrong" if given else "missing"
 
 
 def answer_notes(file: str, counts: Mapping[str, int]) -> list[str]:
-    """What a user should know about the answers of a file, in words."""
+    """Return notes on wrong, missing and absent answers of a file."""
     total = sum(counts.get(kind, 0) for kind in ("right", "wrong", "missing", "absent"))
-    said = {
-        "wrong": "have an answer_start at which they do not stand; the nearest occurrence is taken",
-        "missing": "have no answer_start; the first occurrence is taken",
-        "absent": "do not occur in their context; they count when scoring but cannot be learnt from",
+    problems = {
+        "wrong": "are not at their answer_start; the nearest occurrence is used",
+        "missing": "have no answer_start; the first occurrence is used",
+        "absent": "do not occur in their context; they count for the score but are not trained on",
     }
-    notes = [f"{file}: {counts[kind]} of {total} answers {words}" for kind, words in said.items() if counts.get(kind)]
+    notes = [
+        f"{file}: {counts[kind]} of {total} answers {problem}" for kind, problem in problems.items() if counts.get(kind)
+    ]
     if counts.get("lost"):
         notes.append(f"{file}: {counts['lost']} questions have no answer in their context and are not trained on")
     return notes
 
 
 def _nested(file: str, content: Any) -> Iterator[Question]:
-    if isinstance(content, list):  # CMRC 2018 before its SQuAD-style edition
+    if isinstance(content, list):  # CMRC 2018 before its release in SQuAD's form
         paragraphs, names = content, ("query_id", "query_text", "context_text")
     else:
         paragraphs = [paragraph for document in content["data"] for paragraph in document["paragraphs"]]
@@ -151,21 +153,21 @@ def _nested(file: str, content: Any) -> Iterator[Question]:
 def parse_question(
     place: str, identity: Any, question: Any, context: Any, answers: Any, impossible: Any = None
 ) -> Question:
-    """The question that these cells hold; `impossible` makes it unanswerable.
+    """Return the question in these cells; `impossible` makes it unanswerable.
 
-    Raises `DataError` for answers beside `impossible`, and for a cell that is not of its kind.
+    Raises `DataError` if `impossible` is set and there are answers, and for a cell of a wrong type.
     """
     if not isinstance(question, str) or not isinstance(context, str):
         raise DataError(f"{place}: question and context must be text.")
-    found = None if is_missing(answers) else tuple(parse_answers(answers, place))
+    parsed = None if is_missing(answers) else tuple(parse_answers(answers, place))
     unanswerable = _is_true(impossible, place)
-    if unanswerable and found:
-        raise DataError(f"{place}: is_impossible is set, but there is an answer; take out one of them.")
-    return Question(place, str(identity), question, context, () if unanswerable else found)
+    if unanswerable and parsed:
+        raise DataError(f"{place}: is_impossible is set, but there is an answer; remove one of them.")
+    return Question(place, str(identity), question, context, () if unanswerable else parsed)
 
 
 def _is_true(value: Any, place: str) -> bool:
-    """Whether a cell of is_impossible is set; in .tsv and .csv it is a word."""
+    """Return whether a cell of is_impossible is set; in .tsv and .csv it is a word."""
     if is_missing(value):
         return False
     truth = _TRUTHS.get(str(value).strip().lower())
@@ -175,9 +177,9 @@ def _is_true(value: Any, place: str) -> bool:
 
 
 def parse_answers(value: Any, place: str) -> Iterator[tuple[str, int | None]]:
-    """(text, start or None) of answers written as a string, strings, objects, or the Hub's object of two lists.
+    """Yield (text, start or None) of answers: a string, strings, objects, or the Hub's object of two lists.
 
-    Raises `DataError` for any other form.
+    Raises `DataError` for other forms.
     """
     if value is None:
         return
@@ -199,7 +201,7 @@ def parse_answers(value: Any, place: str) -> Iterator[tuple[str, int | None]]:
         for one in value:
             yield from parse_answers(_text(one, place) if one is None else one, place)
     else:
-        raise DataError(f"{place}: answers are text, or objects with text and answer_start; got {value!r}.")
+        raise DataError(f"{place}: answers must be text, or objects with text and answer_start (got {value!r}).")
 
 
 def _text(value: Any, place: str) -> str:
@@ -209,7 +211,7 @@ def _text(value: Any, place: str) -> str:
 
 
 def _start(value: Any, place: str) -> int | None:
-    """A start as a number, None where it is missing; pandas writes 4.0 for 4 where others are missing."""
+    """Return a start as an integer, None if missing; pandas writes 4.0 for 4 in columns with missing values."""
     if is_missing(value):
         return None
     number = parse_number(value)
@@ -219,17 +221,19 @@ def _start(value: Any, place: str) -> int | None:
 
 
 def _abbreviate(value: Any) -> str:
-    """A cell for a message, never more than a few words."""
+    """Return a cell for a message, at most 60 characters."""
     return repr(value)[:60] if isinstance(value, str | float) else json_type(value)
 
 
 def _simplify_question(question: Question, simplify: Callable[[str], str]) -> Question:
-    """The question in Simplified characters. An answer is cut from the converted context, so that it stands in it even
-    where a character is converted otherwise outside its sentence."""
+    """Return the question in Simplified characters.
+
+    Answers are taken from the converted context, because conversion can depend on the sentence.
+    """
     context = simplify(question.context)
     answers = []
     for text, start in question.answers or ():
-        place, _ = locate_answer(question.context, text, start)
-        answers.append((context[place : place + len(text)] if place >= 0 else simplify(text), start))
-    found = None if question.answers is None else tuple(answers)
-    return Question(question.place, question.id, simplify(question.question), context, found)
+        at, _ = locate_answer(question.context, text, start)
+        answers.append((context[at : at + len(text)] if at >= 0 else simplify(text), start))
+    converted = None if question.answers is None else tuple(answers)
+    return Question(question.place, question.id, simplify(question.question), context, converted)

@@ -1,4 +1,4 @@
-"""Users' own labelled files → examples; the kind of task is guessed (task_guess.py) or said."""
+"""Read labelled user files as examples; the kind of task is detected (task_guess.py) or given."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from ernie2.storage.tables import TABLE_FORMATS, Row, column, read_rows
 _WHICH_TEXT = "Name the right ones with --text."
 _WHICH_LABEL = "Name the right one with --label."
 _SPAN_COLUMNS = ("question", "context", "answers")
-"""The columns of SQuAD's form, nested or flat, which need not be named."""
+"""Default columns of SQuAD's form, nested or flat."""
 _UNANSWERABLE = ("has_answer_exact_match", "has_answer_f1", "no_answer_exact_match", "no_answer_f1")
 
 
@@ -58,38 +58,39 @@ def load_user_data(
     head: str | None = None,
     scheme: str | None = None,
 ) -> LabelledData:
-    """The data set of a user's files (tables, or for tagging CoNLL files; a path, glob or URL each).
+    """Load a dataset from user files: tables, or CoNLL files for tagging; each is a path, glob or URL.
 
-    `text` names one column or two with a comma between them, `label` one; "text" and "label" where there are no such
-    columns are question, context and answers of SQuAD's form. `head` overrides the guess; the reasons for
-    it are in `reasons`. `scheme` names the tag scheme, else the training tags decide. Class names are those of the
-    training file, sorted (numbers by value); a test file may lack labels. Raises `ConfigError` for an unknown head or
-    scheme, and `DataError`, naming file and line, for a column that is not there, an empty text, a missing label, a
-    label that training does not have, tags that do not fit their tokens or follow no scheme, a training file of fewer
-    than two rows or of one class only, and spans none of which are in their contexts.
+    `text` names one column, or two separated by a comma; `label` names one. The defaults "text" and "label" also match
+    question, context and answers of SQuAD's form. `head` overrides the detected kind of task, explained in `reasons`.
+    `scheme` overrides the tag scheme detected in the training tags. Classes are those of the training file, sorted
+    (numbers by value). A test file may lack labels.
+
+    Raises `ConfigError` for an unknown head or scheme, and `DataError` with file and line for a missing column, an
+    empty text, a missing label, a label that training does not have, tags that do not match their tokens or a scheme, a
+    training file with fewer than two rows or a single class, and answers of which none is in its context.
     """
     if head is not None and head not in get_args(Head):
         raise ConfigError(f"{head!r} is not a kind of task.{did_you_mean(head, get_args(Head))} "
                           f"Known: {', '.join(get_args(Head))}.")  # fmt: skip
     texts = [part.strip() for part in text.split(",")]
     if not 1 <= len(texts) <= 2 or not all(texts):
-        raise ConfigError(f"--text {text!r} names {len(texts)} columns; give one, or two with a comma between them.")
-    named = {"train": train, "dev": dev} | ({"test": test} if test is not None else {})
-    files = {split: tuple(list_files([path], (*TABLE_FORMATS, *TAG_FILES))) for split, path in named.items()}
-    rows, left_out = _rows(files, texts, label, None if head is None else head == "tagging")
+        raise ConfigError(f"--text {text!r} names {len(texts)} columns; name one, or two separated by a comma.")
+    paths = {"train": train, "dev": dev} | ({"test": test} if test is not None else {})
+    files = {split: tuple(list_files([path], (*TABLE_FORMATS, *TAG_FILES))) for split, path in paths.items()}
+    rows, file_notes = _rows(files, texts, label, None if head is None else head == "tagging")
     texts, label = _span_columns(rows["train"], texts, label)
-    for split, found in rows.items():
-        _check_rows(split, named[split], found, texts, label)
+    for split, split_rows in rows.items():
+        _check_rows(split, paths[split], split_rows, texts, label)
     kind, reason = (
         (cast(Head, head), "set with --head") if head is not None else guess_head(rows["train"], texts, label)
     )
     detected = f"{'detected ' if head is None else ''}{HEAD_NAMES.get(kind, kind)} ({reason})"
-    splits, labels = _splits(kind, rows, files, named, texts, label)
-    splits = {split: replace(one, notes=(*left_out[split], *one.notes)) for split, one in splits.items()}
+    splits, labels = _splits(kind, rows, files, paths, texts, label)
+    splits = {split: replace(one, notes=(*file_notes[split], *one.notes)) for split, one in splits.items()}
     unanswerable = kind == "span" and any(one.label == () for split in splits.values() for one in split.examples)
-    tag_scheme, told = None, ""
+    tag_scheme, scheme_reason = None, ""
     if kind == "tagging":
-        tag_scheme, told, splits = resolve_scheme(splits, rows, scheme)
+        tag_scheme, scheme_reason, splits = resolve_scheme(splits, rows, scheme)
     elif scheme is not None:
         raise ConfigError(f"--scheme {scheme} is for tagging, but the task is: {detected}.")
     return LabelledData(
@@ -106,7 +107,7 @@ def load_user_data(
         reasons=(
             detected,
             *([f"labels: {abbreviate_labels(labels)}"] if labels else []),
-            *([f"tag scheme: {told}"] if told else []),
+            *([f"tag scheme: {scheme_reason}"] if scheme_reason else []),
         ),
     )
 
@@ -114,7 +115,7 @@ def load_user_data(
 def _rows(
     files: Mapping[str, tuple[str, ...]], texts: Sequence[str], label: str, tagging: bool | None
 ) -> tuple[dict[str, list[Row]], dict[str, list[str]]]:
-    """(rows, notes) of every split."""
+    """Return (rows, notes) by split."""
     rows: dict[str, list[Row]] = {split: [] for split in files}
     notes: dict[str, list[str]] = {split: [] for split in files}
     for split, paths in files.items():
@@ -123,15 +124,15 @@ def _rows(
                 rows[split] += rows_of(file)
                 continue
             if len(texts) > 1:
-                raise ConfigError(f"--text {','.join(texts)}: {file} holds a token a line; name one column.")
-            found, told = read_tag_file(file, texts[0], label)
-            rows[split] += found
-            notes[split] += told
+                raise ConfigError(f"--text {','.join(texts)}: {file} has one token per line; name one column.")
+            tag_rows, tag_notes = read_tag_file(file, texts[0], label)
+            rows[split] += tag_rows
+            notes[split] += tag_notes
     return rows, notes
 
 
 def _span_columns(rows: Sequence[Row], texts: list[str], label: str) -> tuple[list[str], str]:
-    """(texts, label), in rows of SQuAD's form its own names in place of the defaults that are not there."""
+    """Return (texts, label); for rows in SQuAD's form, its columns replace defaults that do not exist."""
     if rows and all(name in rows[0].cells for name in _SPAN_COLUMNS):
         if texts == ["text"] and "text" not in rows[0].cells:
             texts = list(_SPAN_COLUMNS[:2])
@@ -141,7 +142,7 @@ def _span_columns(rows: Sequence[Row], texts: list[str], label: str) -> tuple[li
 
 
 def rows_of(file: str) -> Iterator[Row]:
-    """The rows of a table; of a .json file also those of a whole list of objects, or the questions of SQuAD's form."""
+    """Return the rows of a table; a .json file may also be a list of objects, or SQuAD's nested form."""
     if file_format(file, TABLE_FORMATS).split(".")[1] != "json":
         return read_rows(file)
     try:
@@ -149,7 +150,7 @@ def rows_of(file: str) -> Iterator[Row]:
     except RepeatedKeyError:
         raise
     except DataError:
-        return read_rows(file)  # an object a line, or no JSON at all: then the error names the line
+        return read_rows(file)  # one object per line; for invalid JSON, the error names the line
     if isinstance(content, dict) and "data" in content:
         return (Row(question.place, _cells(question)) for question in read_questions(file))
     if isinstance(content, list) and (name := _choices_in(content)):
@@ -158,7 +159,7 @@ def rows_of(file: str) -> Iterator[Row]:
 
 
 def _choices_in(content: list[Any]) -> str:
-    """The key of the choices in a list of lists, which is how C3 keeps texts with their questions; else ""."""
+    """Return the key of the choices in C3's list of lists (texts with their questions), or ""."""
     first = content[0] if content and isinstance(content[0], list) else []
     questions = [one for part in first if isinstance(part, list) for one in part if isinstance(one, dict)]
     return next((name for one in questions for name in CHOICES if name in one), "")
@@ -175,35 +176,37 @@ def _splits(
     kind: Head,
     rows: dict[str, list[Row]],
     files: dict[str, tuple[str, ...]],
-    named: Mapping[str, str],
+    names: Mapping[str, str],
     texts: Sequence[str],
     label: str,
 ) -> tuple[dict[str, Split], tuple[str, ...]]:
     splits: dict[str, Split] = {}
-    trained: set[Label] = set()
+    train_labels: set[Label] = set()
     known: tuple[str, ...] = ()
-    for split, found in rows.items():
+    for split, split_rows in rows.items():
         answers: Counter[str] = Counter()
         changes: Counter[str] = Counter()
-        examples = [_example(kind, row, number, texts, label, answers, changes) for number, row in enumerate(found)]
+        examples = [
+            _example(kind, row, number, texts, label, answers, changes) for number, row in enumerate(split_rows)
+        ]
         if split == "train":
-            trained = {example.label for example in examples if example.label is not None}
+            train_labels = {example.label for example in examples if example.label is not None}
         if split == "test":
-            examples = clear_minus_one_labels(kind, examples, trained, changes)
-        examples, found = drop_dash_labels(kind, examples, found, trained, changes)
+            examples = clear_minus_one_labels(kind, examples, train_labels, changes)
+        examples, split_rows = drop_dash_labels(kind, examples, split_rows, train_labels, changes)
         if not examples:
-            raise DataError(f"{named[split]}: no row has a label on which annotators agreed; give other examples.")
+            raise DataError(f"{names[split]}: no row has a label on which annotators agreed; add other examples.")
         if split != "test":
-            check_labelled(examples, found, label)
+            check_labelled(examples, split_rows, label)
         if split == "train":
-            known = _known(kind, examples)
+            known = _classes(kind, examples)
             check_train(kind, examples, known, files["train"][0], label)
-            alike = case_conflict_notes(files["train"][0], known)
-        check_known(kind, examples, found, known)
-        notes = [*answer_notes(files[split][0], answers), *_text_notes(named[split], examples)]
+            conflicts = case_conflict_notes(files["train"][0], known)
+        check_known(kind, examples, split_rows, known)
+        notes = [*answer_notes(files[split][0], answers), *_text_notes(names[split], examples)]
         if kind == "span":
             examples = check_answers(split, files[split][0], examples, answers, notes)
-        notes += [*describe_changes(named[split], changes), *(alike if split == "train" else ())]
+        notes += [*describe_changes(names[split], changes), *(conflicts if split == "train" else ())]
         splits[split] = Split(tuple(examples), files[split], "own", tuple(notes))
     return splits, known
 
@@ -229,7 +232,7 @@ def _example(
     if kind == "tagging":
         tokens = parse_tokens(as_list(parse_table_cell(row.cells[texts[0]], row.place), row.place), texts[0], row.place)
         if not tokens:
-            raise DataError(f"{row.place}: the list in {texts[0]!r} is empty; fill it or take the row out.")
+            raise DataError(f"{row.place}: the list in {texts[0]!r} is empty; fill it or remove the row.")
         tags = None if is_missing(value) else read_tags(as_list(value, row.place), label, row.place, changes)
         if tags is not None and len(tags) != len(tokens):
             raise DataError(f"{row.place}: {len(tokens)} tokens but {len(tags)} tags; every token needs one.")
@@ -238,22 +241,22 @@ def _example(
     if kind == "span":
         if len(words) != 2:
             raise ConfigError("a span task needs two texts, question and context: --text question,context.")
-        asked = parse_question(row.place, identity, words[0], words[1], value, row.cells.get("is_impossible"))
-        return build_example(asked, answers)
-    made = read_label(kind, value, label, row.place, changes)
-    return Example(identity, words[0], words[1] if len(words) == 2 else None, made)
+        parsed = parse_question(row.place, identity, words[0], words[1], value, row.cells.get("is_impossible"))
+        return build_example(parsed, answers)
+    read = read_label(kind, value, label, row.place, changes)
+    return Example(identity, words[0], words[1] if len(words) == 2 else None, read)
 
 
 def _text(row: Row, name: str) -> str:
     text = parse_text(row.cells[name], name, row.place)
     if text is None:
-        raise DataError(f"{row.place}: the text in {name!r} is empty; fill it or take the row out.")
+        raise DataError(f"{row.place}: the text in {name!r} is empty; fill it or remove the row.")
     return text
 
 
 def _check_rows(split: str, path: str, rows: Sequence[Row], texts: Sequence[str], label: str) -> None:
     if not rows:
-        raise DataError(f"{path}: there is no row in it; the {split} file needs examples.")
+        raise DataError(f"{path}: the file has no rows; the {split} file needs examples.")
     for row in rows:
         for name in texts:
             if not isinstance(row.cells[column(row, (name,), _WHICH_TEXT, rows)], list):
@@ -262,7 +265,7 @@ def _check_rows(split: str, path: str, rows: Sequence[Row], texts: Sequence[str]
             column(row, (label,), _WHICH_LABEL, rows)
 
 
-def _known(kind: Head, examples: Sequence[Example]) -> tuple[str, ...]:
+def _classes(kind: Head, examples: Sequence[Example]) -> tuple[str, ...]:
     if kind in ("regression", "span"):
         return ()
     names: set[str] = set()
@@ -276,7 +279,7 @@ def _known(kind: Head, examples: Sequence[Example]) -> tuple[str, ...]:
 
 
 def _metrics(kind: Head, labels: Sequence[str], scheme: Scheme | None) -> tuple[str, ...]:
-    """Tags without a scheme are scored token by token; of two classes the second is what F1 is about."""
+    """Return the metrics: tags without a scheme are scored by token; with two classes, F1 is that of the second."""
     if kind == "tagging" and scheme is None:
         return ("token_accuracy",)
     if kind == "classification":
@@ -285,7 +288,7 @@ def _metrics(kind: Head, labels: Sequence[str], scheme: Scheme | None) -> tuple[
 
 
 def _answer_rules(train: Split) -> str:
-    """Chinese contexts are scored by CMRC 2018's rules, others by SQuAD's."""
+    """Return the answer rules: CMRC 2018's for Chinese contexts, else SQuAD's."""
     sample = "".join((example.pair or "")[:200] for example in train.examples[:50])
     chinese = sum("\u4e00" <= char <= "\u9fff" for char in sample)
     return "cmrc2018" if chinese * 4 > len(sample) else "squad"

@@ -1,4 +1,4 @@
-"""Labels of users' own files: what a cell means, which rows have none, and checks; every fault is named by its line."""
+"""Read and check the labels of user files; errors name the line."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ernie2.errors import DataError, did_you_mean
 from ernie2.storage.tables import Row
 
 _DASHES_LEFT_OUT = f"rows with the label {DASH}, on which annotators did not agree, are left out"
-_SHOWN, _WIDTH = 20, 40
+_MAX_LABELS, _WIDTH = 20, 40
 
 
 def read_label(kind: Head, value: Any, name: str, place: str, changes: Counter[str]) -> Label | None:
-    """Return the label that a cell holds for this kind of task; None where it holds none."""
+    """Return the label in a cell for this kind of task, or None."""
     if is_unlabelled(value):
         return None
     if kind == "regression":
@@ -28,15 +28,15 @@ def read_label(kind: Head, value: Any, name: str, place: str, changes: Counter[s
         return number
     if kind == "multi_label":
         parts = value if isinstance(value, list) else [part.strip() for part in str(value).split("|")]
-        made = tuple(label for part in parts if (label := parse_label(part, name, place, changes)) is not None)
-        if len(made) < len(parts):
-            changes["empty labels in lists of labels are left out"] += len(parts) - len(made)
-        return made
+        labels = tuple(label for part in parts if (label := parse_label(part, name, place, changes)) is not None)
+        if len(labels) < len(parts):
+            changes["empty labels in lists of labels are left out"] += len(parts) - len(labels)
+        return labels
     return parse_label(value, name, place, changes)
 
 
 def read_tags(values: Sequence[Any], name: str, place: str, changes: Counter[str]) -> tuple[str, ...]:
-    """Return the tags of a list. Raises `DataError` where a token has none."""
+    """Return the tags of a list. Raises `DataError` for a missing tag."""
     tags = [parse_label(value, name, place, changes) for value in values]
     if None in tags:
         raise DataError(f"{place}: token {tags.index(None) + 1} has no tag in {name!r}; every token needs one.")
@@ -46,21 +46,21 @@ def read_tags(values: Sequence[Any], name: str, place: str, changes: Counter[str
 def drop_dash_labels(
     kind: Head, examples: list[Example], rows: list[Row], trained: Collection[Label], changes: Counter[str]
 ) -> tuple[list[Example], list[Row]]:
-    """Return examples and rows without those on whose label annotators did not agree."""
+    """Return examples and rows without label `-`, which marks disagreement of annotators."""
     if kind != "classification" or not are_nli_labels([str(label) for label in trained]):
         return examples, rows
-    left = [number for number, example in enumerate(examples) if example.label != DASH]
-    if len(left) < len(examples):
-        changes[_DASHES_LEFT_OUT] = len(examples) - len(left)
-    return [examples[number] for number in left], [rows[number] for number in left]
+    remaining = [number for number, example in enumerate(examples) if example.label != DASH]
+    if len(remaining) < len(examples):
+        changes[_DASHES_LEFT_OUT] = len(examples) - len(remaining)
+    return [examples[number] for number in remaining], [rows[number] for number in remaining]
 
 
 def clear_minus_one_labels(
     kind: Head, examples: list[Example], trained: Collection[Label], changes: Counter[str]
 ) -> list[Example]:
-    """Return test examples with -1, by which GLUE and CLUE mark rows without a label, read as having none.
+    """Return test examples with label -1 set to None: GLUE and CLUE mark rows without a label by -1.
 
-    Of numbers only where all are -1. Counts them, and the rows without a label where others have one.
+    For regression, only if all labels are -1. Counts changed rows, and rows without a label if others have one.
     """
     none: Label = -1.0 if kind == "regression" else "-1"
     marked = [example.label == none for example in examples]
@@ -76,28 +76,28 @@ def clear_minus_one_labels(
 
 
 def abbreviate_labels(labels: Sequence[str]) -> str:
-    """Return labels for a message: the first 20, shortened, and how many more there are."""
-    rest = len(labels) - _SHOWN
-    names = [_abbreviate(label) for label in labels[:_SHOWN]]
+    """Return labels for a message: the first 20, abbreviated, and the number of others."""
+    rest = len(labels) - _MAX_LABELS
+    names = [_abbreviate(label) for label in labels[:_MAX_LABELS]]
     return ", ".join(names) + (f" and {rest:,} more" if rest > 0 else "")
 
 
 def check_labelled(examples: Sequence[Example], rows: Sequence[Row], label: str) -> None:
     for example, row in zip(examples, rows, strict=True):
         if example.label is None:
-            hint = " A question without an answer has [] there." if example.pair is not None else ""
-            raise DataError(f"{row.place}: there is no label in {label!r}; fill it or take the row out.{hint}")
+            hint = " For a question without an answer, write []." if example.pair is not None else ""
+            raise DataError(f"{row.place}: there is no label in {label!r}; fill it or remove the row.{hint}")
 
 
 def check_train(kind: Head, examples: Sequence[Example], known: Sequence[str], file: str, label: str) -> None:
     if len(examples) < 2:
-        raise DataError(f"{file}: one row only; a model cannot be trained or judged on that. Give more examples.")
+        raise DataError(f"{file}: only one row; training needs two or more. Add examples.")
     if kind == "classification" and len(known) < 2:
-        raise DataError(f"{file}: every {label} is {known[0]!r}; a classifier needs examples of two classes at least.")
+        raise DataError(f"{file}: every {label} is {known[0]!r}; a classifier needs at least two classes.")
     if kind == "tagging" and len(known) < 2:
-        raise DataError(f"{file}: every tag is {known[0]!r}; tagging needs two tags at least.")
+        raise DataError(f"{file}: every tag is {known[0]!r}; tagging needs at least two tags.")
     if kind == "multi_label" and not known:
-        raise DataError(f"{file}: every {label} is empty; a model for several classes needs one class at least.")
+        raise DataError(f"{file}: every {label} is empty; multi-label classification needs at least one class.")
     if kind == "regression" and len({example.label for example in examples}) < 2:
         raise DataError(f"{file}: every {label} is {examples[0].label}; there is nothing to learn from one value.")
 
@@ -118,7 +118,7 @@ def check_known(kind: Head, examples: Sequence[Example], rows: Sequence[Row], kn
 def check_answers(
     split: str, file: str, examples: list[Example], counts: Counter[str], notes: list[str]
 ) -> list[Example]:
-    """The examples of a span split: those of a test file without any answer have no labels. Adds to `notes`."""
+    """Return the examples of a span split, without labels for a test file without any answer. Appends to `notes`."""
     answered = sum(bool(example.label) for example in examples)
     if answered == 0 and split == "test":
         return [replace(example, label=None) for example in examples]
@@ -132,32 +132,32 @@ def check_answers(
 
 
 def resolve_scheme(
-    splits: dict[str, Split], rows: dict[str, list[Row]], named: str | None
+    splits: dict[str, Split], rows: dict[str, list[Row]], name: str | None
 ) -> tuple[Scheme | None, str, dict[str, Split]]:
-    """(tag scheme, what to report of it, the splits with notes on tags that do not follow it)."""
+    """Return (tag scheme, its description, splits with notes on tags that do not follow it)."""
     tagged = {
-        name: [
+        split_name: [
             TaggedText(row.place, tuple(map(str, example.label)))
-            for example, row in zip(split.examples, rows[name], strict=True)
+            for example, row in zip(split.examples, rows[split_name], strict=True)
             if isinstance(example.label, tuple)
         ]
-        for name, split in splits.items()
+        for split_name, split in splits.items()
     }
-    if named is not None:
-        scheme = parse_scheme(named)
-        told = f"{scheme or 'none'}, as named"
+    if name is not None:
+        scheme = parse_scheme(name)
+        description = f"{scheme or 'none'}, as named"
         if scheme is not None:
             check_prefixes(tagged["train"], scheme)
     else:
         scheme, why = detect_scheme(tagged["train"])
-        told = f"{scheme or 'none'} ({why})"
+        description = f"{scheme or 'none'} ({why})"
     if scheme is None:
-        return None, told, splits
-    noted = {
-        name: replace(split, notes=(*split.notes, *scheme_notes(split.files[0], tagged[name], scheme)))
-        for name, split in splits.items()
+        return None, description, splits
+    with_notes = {
+        split_name: replace(split, notes=(*split.notes, *scheme_notes(split.files[0], tagged[split_name], scheme)))
+        for split_name, split in splits.items()
     }
-    return scheme, told, noted
+    return scheme, description, with_notes
 
 
 def _abbreviate(label: str) -> str:
@@ -165,12 +165,12 @@ def _abbreviate(label: str) -> str:
 
 
 def case_conflict_notes(file: str, labels: Sequence[str]) -> list[str]:
-    """Return one note naming the labels that differ in nothing but case, where there are any."""
-    alike: dict[str, list[str]] = {}
+    """Return a note on labels that differ only in case, if there are any."""
+    by_case: dict[str, list[str]] = {}
     for label in labels:
-        alike.setdefault(label.casefold(), []).append(label)
-    groups = [" and ".join(map(repr, names)) for names in alike.values() if len(names) > 1]
+        by_case.setdefault(label.casefold(), []).append(label)
+    groups = [" and ".join(map(repr, names)) for names in by_case.values() if len(names) > 1]
     if not groups:
         return []
-    shown = "; ".join(groups[:3]) + (f"; and {len(groups) - 3} more" if len(groups) > 3 else "")
-    return [f"{file}: labels differ only in case ({shown}); they are separate classes. Use one spelling if not meant"]
+    listed = "; ".join(groups[:3]) + (f"; and {len(groups) - 3} more" if len(groups) > 3 else "")
+    return [f"{file}: labels differ only in case ({listed}); they are separate classes. Use one spelling if not meant"]

@@ -123,7 +123,7 @@ def test_f1_is_symmetric_and_one_for_the_same_text(text: str, rules: str) -> Non
     assert score_answer([text], "甲a", RULES[rules])[1] == score_answer(["甲a"], text, RULES[rules])[1]
 
 
-@pytest.mark.skipif(not (SHARED / "zh").is_dir(), reason="the Chinese data sets are not at hand")
+@pytest.mark.skipif(not (SHARED / "zh").is_dir(), reason="the Chinese datasets are not available")
 def test_the_full_development_file_of_cmrc_gives_the_official_scores() -> None:
     examples = load_dataset("cmrc2018", str(SHARED / "zh")).splits["dev"].examples
     references = {example.id: [answer.text for answer in example.label or ()] for example in examples}  # type: ignore[union-attr]
