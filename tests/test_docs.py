@@ -29,6 +29,7 @@ NOT_NAMES = (
     ".hooks",
 )  # files and entry points that begin with "ernie2."
 NOT_KEYS = ("json", "jsonl", "md", "npz", "py", "yaml")  # files that begin like a section of a recipe
+PYTHON_ARGUMENTS = {"hmm", "truncation", "hooks"}
 OTHER_NAMES = {"_linear_pointwise"}  # of torch
 OTHER_OPTIONS = {
     *("--all", "--torch-backend", "--help"),  # pip, uv, every program
@@ -129,6 +130,15 @@ def test_every_recipe_key_exists(page: Path) -> None:
         if match and match[1] in keys and match[2] not in (*keys[match[1]], *NOT_KEYS):
             wrong.append(span)
     assert wrong == []
+
+
+@each_page
+def test_every_override_sets_a_key_that_exists(page: Path) -> None:
+    keys = set(re.findall(r"^\| `(\w+)` \|", text_of(KEYS), re.MULTILINE))
+    commands = re.findall(r"^ {4}(?:ernie2|torchrun|python3? benchmarks/\w+\.py) .*$", text_of(page), re.MULTILINE)
+    lines = [*(span for span in code_spans(page) if "(" not in span), *commands]
+    overrides = [name for line in lines for name in re.findall(r"(?<![^\s'])([a-z][\w.]*)=", line)]
+    assert sorted(name for name in overrides if name.split(".")[-1] not in keys | PYTHON_ARGUMENTS) == []
 
 
 @each_page
