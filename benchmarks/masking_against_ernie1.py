@@ -161,10 +161,10 @@ def sequence_of(text: Text, annotator: Annotator | None, vocabulary: Vocabulary,
         edges = np.append(np.flatnonzero(text.begins), len(text.tokens))
         spans["word"] = [np.stack([edges[:-1], edges[1:]], axis=1)]
     else:
-        runs = TokenPositions(text.starts, text.ends, text.texts, longest=len(text.tokens))
+        positions = TokenPositions(text.starts, text.ends, text.texts, longest=len(text.tokens))
         bounds = [(int(text.starts[a]), int(text.ends[b - 1])) for a, b in pairwise(text.texts.tolist())]
         for kind, found in annotator.spans(text.text, bounds):
-            spans.setdefault(kind, []).append(runs.of(found, Counter()))
+            spans.setdefault(kind, []).append(positions.runs(found, Counter()))
     document = AnnotatedDocument(
         name="instance",
         group=0,
