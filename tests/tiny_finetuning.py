@@ -1,4 +1,4 @@
-"""A checkpoint small enough to fine-tune in a second, and made-up labelled texts in its words."""
+"""A checkpoint small enough to fine-tune in a second, and random labelled texts in its vocabulary."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def write_checkpoint(
     seed: int = 1,
     **changes: Any,
 ) -> Path:
-    """A Hugging Face folder of one layer, 32 wide, with 64 positions, without dropout unless `changes` say so.
+    """A Hugging Face folder of one layer, 32 wide, with 64 positions, without dropout by default.
 
-    `with_ids`: task name -> row of a table of 16 task ids; `instances`: what each task saw.
+    `with_ids`: task name -> row of a table of 16 task ids; `instances`: trained instances of each task.
     """
     shape = {
         "layers": 1,
@@ -76,10 +76,9 @@ def settings(**changes: Any) -> FineTuningSettings:
 
 
 def examples(head: Head, count: int, seed: int = 0, pair: bool = True) -> tuple[Example, ...]:
-    """Texts in which the label can be read off: `good` or `bad` stands in them; tagged, and the answer, are `good` and
-    the word after it."""
+    """Texts that contain their label, `good` or `bad`. Tags and answers mark `good` and the word after it."""
     rng = np.random.default_rng(seed)
-    made = []
+    rows = []
     for number in range(count):
         words = list(rng.choice(WORDS, int(rng.integers(4, 12))))
         at = int(rng.integers(0, len(words) - 1))
@@ -89,17 +88,17 @@ def examples(head: Head, count: int, seed: int = 0, pair: bool = True) -> tuple[
             words[at] = "good"
             if head == "tagging":
                 tags = tuple("B-X" if i == at else "I-X" if i == at + 1 else "O" for i in range(len(words)))
-                made.append(Example(identity, " ".join(words), label=tags, tokens=tuple(words)))
+                rows.append(Example(identity, " ".join(words), label=tags, tokens=tuple(words)))
             else:
                 context, answer = " ".join(words), " ".join(words[at : at + 2])
                 start = len(" ".join(words[:at])) + (1 if at else 0)
-                made.append(Example(identity, "w0 ?", context, (Answer(answer, start),)))
+                rows.append(Example(identity, "w0 ?", context, (Answer(answer, start),)))
             continue
         words[at] = name
         second = " ".join(rng.choice(WORDS, int(rng.integers(1, 6)))) if pair else None
         label: Any = {"regression": float(number % 2) + 0.25, "multi_label": (name,)}.get(head, name)
-        made.append(Example(identity, " ".join(words), second, label))
-    return tuple(made)
+        rows.append(Example(identity, " ".join(words), second, label))
+    return tuple(rows)
 
 
 LABELS: dict[Head, tuple[str, ...]] = {
@@ -119,14 +118,14 @@ METRICS: dict[Head, tuple[str, ...]] = {
 
 
 def data(head: Head, train: int = 8, dev: int = 6, **splits: Sequence[Example]) -> LabelledData:
-    """A data set of made-up texts."""
-    made = {"train": examples(head, train), "dev": examples(head, dev, seed=1)} | splits
+    """A dataset of random texts."""
+    all_splits = {"train": examples(head, train), "dev": examples(head, dev, seed=1)} | splits
     return LabelledData(
         name="made-up",
         head=head,
         labels=LABELS[head],
         metrics=METRICS[head],
-        splits={name: Split(tuple(some), (f"{name}.tsv",), "own") for name, some in made.items()},
+        splits={name: Split(tuple(some), (f"{name}.tsv",), "own") for name, some in all_splits.items()},
         positive="good" if head == "classification" else None,
         answer_rules="squad" if head == "span" else None,
         scheme="IOB2" if head == "tagging" else None,

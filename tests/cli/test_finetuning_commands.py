@@ -1,4 +1,4 @@
-"""`ernie2 finetune`, `predict` and `export` from the command line: what they leave and print, and what they refuse."""
+"""`ernie2 finetune`, `predict` and `export` from the command line: outputs, messages and errors."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def ernie(
     def run(*arguments: str | Path) -> Outcome:
         with pytest.raises(SystemExit) as stopped:
             cli.main([str(argument) for argument in arguments])
-        shown = capsys.readouterr()
-        assert "Traceback" not in shown.err
-        return int(stopped.value.code or 0), shown.out, shown.err
+        output = capsys.readouterr()
+        assert "Traceback" not in output.err
+        return int(stopped.value.code or 0), output.out, output.err
 
     return run
 
@@ -56,38 +56,38 @@ def own(*more: str) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("command", ["finetune", "predict", "export"])
 def test_help_has_an_example_and_lists_inputs_and_outputs(command: str, ernie: Callable[..., Outcome]) -> None:
-    code, shown, _ = ernie(command, "--help")
+    code, output, _ = ernie(command, "--help")
     assert code == 0
     for word in ("Reads", "Writes", "Example"):
-        assert word in shown
+        assert word in output
 
 
 def test_own_data_from_training_to_predictions(ernie: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch) -> None:
     table("train.tsv", GOOD)
     table("dev.tsv", GOOD)
-    code, shown, complaint = ernie(*own("--seeds", "2", "--out", "out"))
+    code, output, complaint = ernie(*own("--seeds", "2", "--out", "out"))
     assert (code, complaint) == (0, "")
-    assert "detected classification (2 classes in 'label')" in shown  # the guess and its reason
-    assert "dev accuracy  mean" in shown
-    assert "ernie2 predict out/own/seed-0/model FILE" in shown
+    assert "detected classification (2 classes in 'label')" in output  # the guess and its reason
+    assert "dev accuracy  mean" in output
+    assert "ernie2 predict out/own/seed-0/model FILE" in output
     assert {row["metric"] for row in json.loads(Path("out/results.json").read_text())["datasets"][0]["rows"]} == {
         "accuracy",
         "f1",
         "macro_f1",
     }
     assert "| own | own | dev (dev.tsv) | accuracy |" in Path("out/results.md").read_text()
-    code, shown, _ = ernie("predict", "out/own/seed-1/model", table("new.tsv", [("w1 good", ""), ("", "")]))
-    told = [json.loads(line) for line in shown.splitlines()]
+    code, output, _ = ernie("predict", "out/own/seed-1/model", table("new.tsv", [("w1 good", ""), ("", "")]))
+    predictions = [json.loads(line) for line in output.splitlines()]
     assert code == 0
-    assert [one["id"] for one in told] == ["0", "1"]
-    assert set(told[0]["probabilities"]) == {"no", "yes"}
-    assert told[0]["probabilities"][told[0]["label"]] >= 0.5
+    assert [one["id"] for one in predictions] == ["0", "1"]
+    assert set(predictions[0]["probabilities"]) == {"no", "yes"}
+    assert predictions[0]["probabilities"][predictions[0]["label"]] >= 0.5
     monkeypatch.setattr(
         "sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbfw1 good\r\n" + b"w2 " * 34_000), "ascii")
     )
-    code, shown, complaint = ernie("predict", "out/own/seed-1/model", "-")
+    code, output, complaint = ernie("predict", "out/own/seed-1/model", "-")
     assert complaint == "note: 1 of 2 texts were truncated to the 32 tokens that the model reads\n"
-    again = [json.loads(line) for line in shown.splitlines()]
+    again = [json.loads(line) for line in output.splitlines()]
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("☃ w1\n".encode()), "ascii"))
     _, _, complaint = ernie("predict", "out/own/seed-1/model", "-")
     assert complaint == "note: 50.00 % of tokens are [UNK] (high: this vocabulary does not fit this text well)\n"
@@ -95,7 +95,7 @@ def test_own_data_from_training_to_predictions(ernie: Callable[..., Outcome], mo
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw := io.BytesIO(), "latin-1"))
     assert ernie("predict", "out/own/seed-1/model", "-")[0] == 0
     assert json.loads(raw.getvalue().decode())["id"] == "中"
-    assert again[0]["probabilities"] == pytest.approx(told[0]["probabilities"], abs=1e-5)
+    assert again[0]["probabilities"] == pytest.approx(predictions[0]["probabilities"], abs=1e-5)
     assert len(again) == 2
 
 
@@ -123,38 +123,38 @@ def test_every_kind_of_task_is_detected_trained_and_predicted(
 ) -> None:
     for name, seed in (("train", 0), ("dev", 1)):
         tiny.write_jsonl(Path(f"{name}.jsonl"), tiny.examples(head, 8, seed))
-    code, shown, complaint = ernie(
+    code, output, complaint = ernie(
         "finetune", "encoder", "--train", "train.jsonl", "--dev", "dev.jsonl", "--text", columns, "--out", "out", *QUICK
     )
     assert (code, complaint) == (0, CUT_QUESTION if head == "span" else "")
-    assert f"own: {head}" in shown
-    code, shown, _ = ernie("predict", "out/own/seed-0/model", "dev.jsonl", "--out", "said.jsonl")
+    assert f"own: {head}" in output
+    code, output, _ = ernie("predict", "out/own/seed-0/model", "dev.jsonl", "--out", "predictions.jsonl")
     assert code == 0
-    said = [json.loads(line) for line in Path("said.jsonl").read_text().splitlines()]
-    assert len(said) == 8
-    assert ernie("predict", "out/own/seed-0/model", "dev.jsonl", "--out", "said.jsonl")[0] == 0
+    predictions = [json.loads(line) for line in Path("predictions.jsonl").read_text().splitlines()]
+    assert len(predictions) == 8
+    assert ernie("predict", "out/own/seed-0/model", "dev.jsonl", "--out", "predictions.jsonl")[0] == 0
     Path("notes.md").write_text("mine")
     code, _, complaint = ernie("predict", "out/own/seed-0/model", "dev.jsonl", "--out", "notes.md")
     assert (code, Path("notes.md").read_text()) == (2, "mine")
     assert "notes.md exists and holds no predictions" in complaint
     assert ernie("predict", "out/own/seed-0/model", "dev.jsonl", "--out", "notes.md", "--replace")[0] == 0
-    assert Path("notes.md").read_text() == Path("said.jsonl").read_text()
+    assert Path("notes.md").read_text() == Path("predictions.jsonl").read_text()
     if head == "tagging":
-        assert len(said[0]["label"]) == len(said[0]["tokens"]) == len(said[0]["probabilities"])
+        assert len(predictions[0]["label"]) == len(predictions[0]["tokens"]) == len(predictions[0]["probabilities"])
     if head == "span":
         context = json.loads(Path("dev.jsonl").read_text().splitlines()[0])["pair"]
-        assert context[said[0]["start"] : said[0]["end"]].strip() == said[0]["label"]
+        assert context[predictions[0]["start"] : predictions[0]["end"]].strip() == predictions[0]["label"]
 
 
 def test_the_tag_scheme_is_printed_and_saved_and_can_be_given(ernie: Callable[..., Outcome]) -> None:
     Path("train.conll").write_text("w1 B-X\nw2 E-X\nw3 O\n\nw4 S-X\n")
     command = ("finetune", "encoder", "--train", "train.conll", "--dev", "train.conll", *QUICK)
-    code, shown, _ = ernie(*command, "--out", "out")
+    code, output, _ = ernie(*command, "--out", "out")
     assert code == 0
-    assert "tag scheme: BIOES (the prefixes are B-, E-, S-" in shown
+    assert "tag scheme: BIOES (the prefixes are B-, E-, S-" in output
     assert json.loads(Path("out/own/seed-0/model/config.json").read_text())["ernie2_finetuned"]["scheme"] == "BIOES"
-    code, shown, _ = ernie("predict", "out/own/seed-0/model", "train.conll")
-    assert [json.loads(line)["tokens"] for line in shown.splitlines()] == [["w1", "w2", "w3"], ["w4"]]
+    code, output, _ = ernie("predict", "out/own/seed-0/model", "train.conll")
+    assert [json.loads(line)["tokens"] for line in output.splitlines()] == [["w1", "w2", "w3"], ["w4"]]
     assert "tag scheme: none, as named" in ernie(*command, "--out", "plain", "--scheme", "none")[1]
     code, _, complaint = ernie(*command, "--out", "other", "--scheme", "IOB2")
     assert (code, "train.conll, lines 1 to 3: the tag 'E-X' is none of IOB2" in complaint) == (2, True)
@@ -192,15 +192,15 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("train", "dev", "more", "told"), BAD)
+@pytest.mark.parametrize(("train", "dev", "more", "messages"), BAD)
 def test_unusable_data_and_options_are_refused_before_training(
-    train: Any, dev: Any, more: tuple[str, ...], told: list[str], ernie: Callable[..., Outcome]
+    train: Any, dev: Any, more: tuple[str, ...], messages: list[str], ernie: Callable[..., Outcome]
 ) -> None:
     table("train.tsv", train)
     table("dev.tsv", dev)
     code, _, complaint = ernie(*own("--out", "out", *more))
     assert code == 2
-    for words in told:
+    for words in messages:
         assert words in complaint
     assert not Path("out").exists()
 
@@ -208,27 +208,27 @@ def test_unusable_data_and_options_are_refused_before_training(
 def test_a_text_of_100000_characters_is_truncated_with_a_note(ernie: Callable[..., Outcome]) -> None:
     table("train.tsv", [*GOOD, ("w1 " * 34_000, "yes ")])
     table("dev.tsv", [*GOOD, *[("w1 " * 40, "yes")] * 2])
-    code, shown, warned = ernie(*own("--out", "out"))
+    code, output, warned = ernie(*own("--out", "out"))
     assert code == 0
-    assert "train: 1 of 9 texts are truncated to 32 tokens" in shown
-    assert "dev: 2 of 10 texts are truncated to 32 tokens" in shown
+    assert "train: 1 of 9 texts are truncated to 32 tokens" in output
+    assert "dev: 2 of 10 texts are truncated to 32 tokens" in output
     assert warned.count("own: train.tsv: normalised white space in 1 label") == 1
-    assert "normalised white space" not in shown
+    assert "normalised white space" not in output
 
 
 def test_answers_outside_the_context_are_counted_and_a_file_without_any_inside_is_refused(
     ernie: Callable[..., Outcome],
 ) -> None:
     def rows(*answers: str) -> str:
-        made = [{"text": "w1 ?", "pair": "w2 w3 w4", "label": {"text": [answer]}} for answer in answers]
-        return "".join(json.dumps(row) + "\n" for row in made)
+        answered = [{"text": "w1 ?", "pair": "w2 w3 w4", "label": {"text": [answer]}} for answer in answers]
+        return "".join(json.dumps(row) + "\n" for row in answered)
 
     Path("train.jsonl").write_text(rows("w3", "w9", "w4"))
     Path("dev.jsonl").write_text(rows("w3", "w2"))
     command = ("finetune", "encoder", "--train", "train.jsonl", "--dev", "dev.jsonl", "--text", "text,pair", *QUICK)
-    code, shown, _ = ernie(*command, "--out", "out")
+    code, output, _ = ernie(*command, "--out", "out")
     assert code == 0
-    assert "1 of 3 questions are skipped: no answer occurs in the context" in shown
+    assert "1 of 3 questions are skipped: no answer occurs in the context" in output
     Path("train.jsonl").write_text(rows("w8", "w9"))
     code, _, complaint = ernie(*command, "--out", "other")
     assert code == 2
@@ -239,8 +239,8 @@ def test_an_untrained_task_id_is_refused_by_name(ernie: Callable[..., Outcome], 
     table("train.tsv", GOOD)
     table("dev.tsv", GOOD)
     ids, counts = {"knowledge_masking": 0, "ir_relevance": 1}, {"knowledge_masking": 9, "ir_relevance": 0}
-    made = tiny.write_checkpoint(tmp_path / "run", with_ids=ids, instances=counts)
-    code, _, complaint = ernie("finetune", made, *own("--task-id", "ir_relevance")[2:])
+    checkpoint = tiny.write_checkpoint(tmp_path / "run", with_ids=ids, instances=counts)
+    code, _, complaint = ernie("finetune", checkpoint, *own("--task-id", "ir_relevance")[2:])
     assert code == 2
     assert "ir_relevance (task id 1) was not trained" in complaint
     assert "knowledge_masking (9)" in complaint
@@ -265,12 +265,12 @@ def test_refused_and_stopped_runs_leave_no_empty_folder(
 
 
 def test_errors_from_python_name_python_arguments(tmp_path: Path) -> None:
-    made = tiny.write_checkpoint(tmp_path / "encoder")
+    checkpoint = tiny.write_checkpoint(tmp_path / "encoder")
     with pytest.raises(ConfigError, match=r"no train file given.*from Python: files=\{'train': F, 'dev': F\}"):
-        ernie2.finetune(made, out=tmp_path / "out")
+        ernie2.finetune(checkpoint, out=tmp_path / "out")
     files = {split: table(str(tmp_path / f"{split}.tsv"), GOOD) for split in ("train", "dev")}
     with pytest.raises(ConfigError, match=r"pass a list of strings, \['epochs=1'\], not a string"):
-        ernie2.finetune(made, files=files, settings="epochs=1", out=tmp_path / "out")
+        ernie2.finetune(checkpoint, files=files, settings="epochs=1", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -338,13 +338,13 @@ def write_glue(folder: Path) -> None:
 def test_a_glue_submission_end_to_end(ernie: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch) -> None:
     write_glue(Path("glue_data"))
     monkeypatch.setattr(submission, "official_rows", lambda *_: TESTS)
-    code, shown, complaint = ernie(
+    code, output, complaint = ernie(
         "finetune", "encoder", "--dataset", "glue", "--data", "glue_data", "--seeds", "1", "--out", "out",
         "--submission", "glue.zip", *QUICK,
     )  # fmt: skip
     assert code == 0
     assert all(line.endswith("is not measured") for line in complaint.splitlines())
-    assert "GLUE score on development data" in shown or "diverged" in shown
+    assert "GLUE score on development data" in output or "diverged" in output
     with zipfile.ZipFile("glue.zip") as archive:
         lines = archive.read("AX.tsv").decode().splitlines()
         assert lines[0] == "index\tprediction"
@@ -363,7 +363,7 @@ def test_labelled_diagnostics_are_scored_by_the_models_of_mnli(ernie: Callable[.
     rows = [f"Logic\tw1\tw{n}\t{('entailment', 'neutral', 'contradiction')[n % 3]}" for n in range(TESTS)]
     full = Path("glue_data/AX/diagnostic-full.tsv")
     full.write_text("\n".join(["Lexical Semantics\tPremise\tHypothesis\tLabel", *rows]) + "\n")
-    code, shown, complaint = ernie(
+    code, output, complaint = ernie(
         "finetune", "encoder", "--dataset", "mnli", "--data", "glue_data", "--seeds", "2", "--out", "out", *QUICK
     )
     assert code == 0
@@ -372,7 +372,7 @@ def test_labelled_diagnostics_are_scored_by_the_models_of_mnli(ernie: Callable[.
     assert (mnli["dataset"], ax["dataset"]) == ("mnli", "ax")
     (row,) = ax["rows"]
     assert (row["split"], row["metric"], len(row["values"])) == ("test", "matthews", 2)
-    assert "test matthews" in shown
+    assert "test matthews" in output
 
 
 def test_a_submission_with_short_test_files_is_refused_before_training(
@@ -402,10 +402,10 @@ def test_datasets_of_a_group_without_training_file_are_skipped_with_a_note(ernie
     Path("glue_data/WNLI/train.tsv").unlink()
     for name in ("QQP", "MNLI", "SST-2", "QNLI", "CoLA", "STS-B", "MRPC"):
         Path(f"glue_data/{name}").rename(f"{name}-elsewhere")
-    code, shown, warned = ernie(
+    code, output, warned = ernie(
         "finetune", "encoder", "--dataset", "glue", "--data", "glue_data", "--seeds", "1", *QUICK
     )
     assert code == 0
     assert "wnli (no training file)" in warned
     assert "ax has no labels here: the mnli model predicts it with --submission" in warned
-    assert "rte (subset" in shown
+    assert "rte (subset" in output

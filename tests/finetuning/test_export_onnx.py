@@ -1,4 +1,4 @@
-"""ONNX: what onnxruntime computes from it is what `transformers` computes from our folder."""
+"""ONNX export: onnxruntime gives the outputs that `transformers` gives for the same model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import tiny_finetuning as tiny
 from ernie2.config.settings import EncoderSettings
 from ernie2.datasets.examples import Head
 from ernie2.errors import CheckpointError, ConfigError, StorageError
-from ernie2.finetuning import export_onnx as exporting_onnx
+from ernie2.finetuning import export_onnx
 from ernie2.finetuning.encoding import ExampleEncoder
 from ernie2.finetuning.export_onnx import export
 from ernie2.finetuning.finetuned_model import FinetunedConfig, FinetunedModel, load_finetuned, save_finetuned
@@ -41,11 +41,11 @@ def saved(folder: Path, head: Head, pooling: Any = "first") -> Path:
 
 def padded(rows: list[Any]) -> tuple[torch.Tensor, ...]:
     longest = max(len(one.tokens) for one in rows)
-    made = [torch.zeros(len(rows), longest, dtype=torch.long) for _ in range(3)]
+    tensors = [torch.zeros(len(rows), longest, dtype=torch.long) for _ in range(3)]
     for i, one in enumerate(rows):
-        for tensor, values in zip(made, (one.tokens, np.ones(len(one.tokens)), one.segments), strict=True):
+        for tensor, values in zip(tensors, (one.tokens, np.ones(len(one.tokens)), one.segments), strict=True):
             tensor[i, : len(one.tokens)] = torch.tensor(values)
-    return tuple(made)
+    return tuple(tensors)
 
 
 @pytest.mark.parametrize("head", ["classification", "tagging", "span"])
@@ -55,13 +55,13 @@ def test_padded_batches_give_the_logits_of_packs(head: Head, pooling: str, tmp_p
     encoder = ExampleEncoder(finetuned.tokenizer, head, finetuned.config.labels, finetuned.config.settings, 4)
     rows = list(encoder.encode(tiny.examples(head, 6), labelled=False).sequences)
     with torch.inference_mode():
-        made = PaddedEncoderWithHead(finetuned.model).eval()(*padded(rows))
+        outputs = PaddedEncoderWithHead(finetuned.model).eval()(*padded(rows))
     packed = compute_logits(finetuned.model, rows, finetuned.config.settings, torch.device("cpu"))
     for i, (one, ours) in enumerate(zip(rows, packed, strict=True)):
         if head == "span":
-            dense = torch.stack([part[i, : len(one.tokens)] for part in made], -1)
+            dense = torch.stack([part[i, : len(one.tokens)] for part in outputs], -1)
         else:
-            dense = made[i, one.positions.tolist()] if head == "tagging" else made[i : i + 1]
+            dense = outputs[i, one.positions.tolist()] if head == "tagging" else outputs[i : i + 1]
         np.testing.assert_allclose(dense.numpy(), ours, atol=1e-5)
 
 
@@ -75,23 +75,23 @@ def test_onnxruntime_gives_the_outputs_of_transformers(head: Head, kind: str, tm
 
     transformers = pytest.importorskip("transformers")
     model = saved(tmp_path, head)
-    made = export(model, tmp_path / "onnx")
-    assert made.difference <= 1e-5
-    session = onnxruntime.InferenceSession(str(made.folder / "model.onnx"), providers=["CPUExecutionProvider"])
-    assert [one.name for one in session.get_outputs()] == list(made.outputs)
+    exported = export(model, tmp_path / "onnx")
+    assert exported.difference <= 1e-5
+    session = onnxruntime.InferenceSession(str(exported.folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    assert [one.name for one in session.get_outputs()] == list(exported.outputs)
     theirs = getattr(transformers, f"ErnieFor{kind}").from_pretrained(model).eval()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(made.folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(exported.folder)
     for texts in (["w1 good"], ["w1 w2 w3", "undoing", "w9 " * 20]):
-        given = tokenizer(texts, padding=True, return_tensors="pt")
+        inputs = tokenizer(texts, padding=True, return_tensors="pt")
         with torch.inference_mode():
-            expected = theirs(**given)
-        wanted = [expected.start_logits, expected.end_logits] if head == "span" else [expected.logits]
-        found = session.run(None, {name: tensor.numpy() for name, tensor in given.items()})
-        real = given["attention_mask"].bool().numpy()
-        for one, other in zip(found, wanted, strict=True):
+            expected = theirs(**inputs)
+        expected_outputs = [expected.start_logits, expected.end_logits] if head == "span" else [expected.logits]
+        actual = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
+        is_token = inputs["attention_mask"].bool().numpy()
+        for one, other in zip(actual, expected_outputs, strict=True):
             per_token = head != "classification"
             np.testing.assert_allclose(
-                one[real] if per_token else one, other.numpy()[real] if per_token else other.numpy(), atol=1e-5
+                one[is_token] if per_token else one, other.numpy()[is_token] if per_token else other.numpy(), atol=1e-5
             )
 
 
@@ -101,22 +101,22 @@ def test_an_encoder_outputs_hidden_states_and_the_pooled_token(tmp_path: Path) -
 
     transformers = pytest.importorskip("transformers")
     checkpoint = tiny.write_checkpoint(tmp_path / "checkpoint", activation="relu")
-    made = export(checkpoint, tmp_path / "onnx")
-    assert made.outputs == ("last_hidden_state", "pooler_output")
+    exported = export(checkpoint, tmp_path / "onnx")
+    assert exported.outputs == ("last_hidden_state", "pooler_output")
     theirs = transformers.ErnieModel.from_pretrained(checkpoint).eval()
-    given = transformers.AutoTokenizer.from_pretrained(made.folder)("w1 w2", "w3", return_tensors="pt")
+    inputs = transformers.AutoTokenizer.from_pretrained(exported.folder)("w1 w2", "w3", return_tensors="pt")
     with torch.inference_mode():
-        expected = theirs(**given)
-    session = onnxruntime.InferenceSession(str(made.folder / "model.onnx"), providers=["CPUExecutionProvider"])
-    found = session.run(None, {name: tensor.numpy() for name, tensor in given.items()})
-    np.testing.assert_allclose(found[0], expected.last_hidden_state.numpy(), atol=1e-5)
-    np.testing.assert_allclose(found[1], expected.pooler_output.numpy(), atol=1e-5)
+        expected = theirs(**inputs)
+    session = onnxruntime.InferenceSession(str(exported.folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    actual = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
+    np.testing.assert_allclose(actual[0], expected.last_hidden_state.numpy(), atol=1e-5)
+    np.testing.assert_allclose(actual[1], expected.pooler_output.numpy(), atol=1e-5)
 
 
 def test_missing_packages_are_named_with_the_command_to_install_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporting_onnx, "find_spec", lambda name: None if name == "onnxruntime" else object())
+    monkeypatch.setattr(export_onnx, "find_spec", lambda name: None if name == "onnxruntime" else object())
     with pytest.raises(
         ConfigError,
         match=r"needs onnxruntime: in the ernie2 checkout run `pip .* -e '\.\[onnx\]'`",
@@ -127,7 +127,7 @@ def test_missing_packages_are_named_with_the_command_to_install_them(
 def test_an_existing_folder_and_a_task_id_for_a_fine_tuned_model_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporting_onnx, "find_spec", lambda _: object())
+    monkeypatch.setattr(export_onnx, "find_spec", lambda _: object())
     model = saved(tmp_path, "classification")
     with pytest.raises(StorageError, match="already exists"):
         export(model, tmp_path)
@@ -137,4 +137,4 @@ def test_an_existing_folder_and_a_task_id_for_a_fine_tuned_model_are_refused(
 
 def test_a_recurrent_encoder_is_refused() -> None:
     with pytest.raises(CheckpointError, match="the encoder has kind=gru, norm=pre"):
-        exporting_onnx._check_exportable(Path("x"), EncoderSettings(kind="gru", norm="pre"))
+        export_onnx._check_exportable(Path("x"), EncoderSettings(kind="gru", norm="pre"))

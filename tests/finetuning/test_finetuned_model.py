@@ -1,4 +1,4 @@
-"""What is saved: `transformers` must compute the same from it, and so must we."""
+"""Saved models: loaded by `transformers` or by us, they give the same logits."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ def test_transformers_gives_the_same_logits_without_the_task_id(head: Head, task
     ):
         ids, types = torch.tensor(one.tokens[None]).long(), torch.tensor(one.segments[None]).long()
         with torch.inference_mode():
-            made = theirs(input_ids=ids, token_type_ids=types)
+            outputs = theirs(input_ids=ids, token_type_ids=types)
         if head == "span":
-            found = torch.stack([made.start_logits, made.end_logits], -1)[0]
+            expected = torch.stack([outputs.start_logits, outputs.end_logits], -1)[0]
         else:
-            found = made.logits[0, one.positions.tolist()] if head == "tagging" else made.logits
-        np.testing.assert_allclose(ours, found.numpy(), atol=1e-5)
+            expected = outputs.logits[0, one.positions.tolist()] if head == "tagging" else outputs.logits
+        np.testing.assert_allclose(ours, expected.numpy(), atol=1e-5)
     assert transformers.AutoTokenizer.from_pretrained(folder).model_max_length == config.settings.max_length
     hf = json.loads((folder / "config.json").read_text())
     assert hf["architectures"] == [CLASSES[head]]
@@ -143,7 +143,7 @@ def test_a_tagger_without_a_tag_scheme_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "said"),
+    ("key", "value", "message"),
     [
         ("max_length", 100_000, "max_length=100000 is more than the 64 positions of the encoder"),
         ("max_length", "x", r"settings\.max_length: must be a whole number \(got 'x'\)"),
@@ -155,21 +155,21 @@ def test_a_tagger_without_a_tag_scheme_is_refused(tmp_path: Path) -> None:
         ("batch_size", None, r"settings\.batch_size: must be a whole number"),
     ],
 )
-def test_settings_out_of_range_are_refused_in_one_line(key: str, value: Any, said: str, tmp_path: Path) -> None:
+def test_settings_out_of_range_are_refused_in_one_line(key: str, value: Any, message: str, tmp_path: Path) -> None:
     _, _, folder = saved(tmp_path, "span")
     config = json.loads((folder / "config.json").read_text())
     config["ernie2_finetuned"]["settings"][key] = value
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match=said) as told:
+    with pytest.raises(CheckpointError, match=message) as error:
         load_finetuned(folder)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
 def test_missing_keys_and_duplicate_labels_are_named(tmp_path: Path) -> None:
     _, _, folder = saved(tmp_path, "classification")
     written = json.loads((folder / "config.json").read_text())
     first, *_ = written["ernie2_finetuned"]["labels"]
-    for key, value, said in (
+    for key, value, message in (
         ("dataset", None, "dataset: this key is required"),
         ("labels", [first] * 2, "duplicate label"),
     ):
@@ -177,9 +177,9 @@ def test_missing_keys_and_duplicate_labels_are_named(tmp_path: Path) -> None:
         if value is not None:
             config[key] = value
         (folder / "config.json").write_text(json.dumps(written | {"ernie2_finetuned": config}))
-        with pytest.raises(CheckpointError, match=said) as told:
+        with pytest.raises(CheckpointError, match=message) as error:
             load_finetuned(folder)
-        assert "\n" not in str(told.value)
+        assert "\n" not in str(error.value)
 
 
 def test_a_missing_head_is_refused(tmp_path: Path) -> None:

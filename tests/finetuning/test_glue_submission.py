@@ -1,6 +1,6 @@
-"""The submission, judged by a reading of the server's rules that shares nothing with the writer.
+"""The GLUE submission, checked by an independent implementation of the server's rules.
 
-Predictions are made up at official size: the real test files are neither needed nor read here.
+Predictions are random, at the official sizes; the real test files are not needed.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ SERVER = {  # file -> rows, labels
 @pytest.fixture(scope="module")
 def predictions() -> dict[str, list[str | float]]:
     rng = np.random.default_rng(0)
-    made: dict[str, list[str | float]] = {}
+    values_by_file: dict[str, list[str | float]] = {}
     for file, (rows, labels) in SERVER.items():
         values = rng.choice(sorted(labels), rows) if labels else rng.uniform(-0.5, 5.5, rows)
-        made[file.removesuffix(".tsv")] = values.tolist()
-    return made
+        values_by_file[file.removesuffix(".tsv")] = values.tolist()
+    return values_by_file
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_the_best_run_on_dev_predicts_and_never_one_without_scores() -> None:
 
 def test_missing_and_short_test_files_are_reported_before_training() -> None:
     rte = tiny.data("classification", test=tiny.examples("classification", 3))
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as error:
         check_test_files({"rte": rte})
-    assert "CoLA: cola has no test split" in str(told.value)
-    assert "RTE: 3 rows in test.tsv, the official file has 3,000" in str(told.value)
+    assert "CoLA: cola has no test split" in str(error.value)
+    assert "RTE: 3 rows in test.tsv, the official file has 3,000" in str(error.value)

@@ -1,4 +1,4 @@
-"""What is never overwritten by predictions, results or a submission."""
+"""Files that predictions, results and submissions must not overwrite."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from ernie2.finetuning.overwrite_checks import check_predictions_file, check_res
     ],
 )
 def test_existing_predictions_may_be_overwritten(tmp_path: Path, content: str) -> None:
-    (tmp_path / "said.jsonl").write_text(content)
-    check_predictions_file(tmp_path / "said.jsonl")
+    (tmp_path / "predictions.jsonl").write_text(content)
+    check_predictions_file(tmp_path / "predictions.jsonl")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Checkpoints as a start: which task id may be requested with, which lengths fit, which tokeniser belongs to them."""
+"""Checkpoints as a start: which task id may be used, which lengths fit, which tokeniser belongs to them."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def test_a_row_without_a_task_is_refused(pretrained: PretrainedCheckpoint) -> No
 def test_the_papers_task_id_falls_back_to_0_if_the_checkpoint_was_not_trained_with_it(
     pretrained: PretrainedCheckpoint,
 ) -> None:
-    row, told = pretrained.task_id(None, tiny.settings(task_id=2))
+    row, note = pretrained.task_id(None, tiny.settings(task_id=2))
     assert row == 0
-    assert "not trained with task id 2 of the settings" in told
+    assert "not trained with task id 2 of the settings" in note
     with pytest.raises(CheckpointError, match="ir_relevance"):
         pretrained.task_id(None, tiny.settings(task_id=2), explicit=True)
 
@@ -63,15 +63,15 @@ def test_unknown_names_and_rows_beyond_the_table_are_refused(pretrained: Pretrai
         pretrained.task_id("sentence_distence", tiny.settings())
     with pytest.raises(ConfigError, match="task embedding of 16 rows, so task id 16 does not exist"):
         pretrained.task_id("16", tiny.settings())
-    bare = tiny.pretrained(tmp_path / "bare")
+    untrained = tiny.pretrained(tmp_path / "bare")
     with pytest.raises(ConfigError, match="has no task embedding"):
-        bare.task_id("1", tiny.settings())
+        untrained.task_id("1", tiny.settings())
 
 
 def test_lengths_are_reduced_to_the_positions_with_a_note(pretrained: PretrainedCheckpoint) -> None:
-    made, told = fit_lengths(tiny.settings(max_length=512, max_query_length=64), pretrained, "span")
-    assert (made.max_length, made.max_query_length) == (64, 32)
-    assert "max_length 512 → 64" in told[0]
+    fitted, notes = fit_lengths(tiny.settings(max_length=512, max_query_length=64), pretrained, "span")
+    assert (fitted.max_length, fitted.max_query_length) == (64, 32)
+    assert "max_length 512 → 64" in notes[0]
     assert fit_lengths(tiny.settings(max_query_length=10), pretrained, "span") == (
         tiny.settings(max_query_length=10),
         (),
@@ -119,12 +119,12 @@ def test_the_same_parameters_under_other_settings_are_another_checkpoint(key: st
 @pytest.mark.parametrize("part", ["", "hf"])
 def test_a_run_is_fine_tuned_under_the_ids_it_was_trained_with(part: str, tmp_path: Path) -> None:
     shards = tiny_run.write_shards(tmp_path / "shards")
-    made = build(tiny_run.recipe(tmp_path), shards)
-    made.trainer.train()
-    Records(tmp_path / "run").describe(made.record)
+    built = build(tiny_run.recipe(tmp_path), shards)
+    built.trainer.train()
+    Records(tmp_path / "run").describe(built.record)
     tokenizer = load_tokenizer(shards.folder / "tokenizer.json")
     seen = load_pretrained(tmp_path / "run").stored.metadata["ernie2_task_instances"]
-    export_hf(tmp_path / "run/hf", made.trainer.model, tokenizer, made.record, {}, seen)
+    export_hf(tmp_path / "run/hf", built.trainer.model, tokenizer, built.record, {}, seen)
     pretrained = load_pretrained(tmp_path / "run" / part)
     assert pretrained.tokenizer.vocab_size == 1000
     assert (

@@ -1,4 +1,4 @@
-"""A word table cut down to the rows that are used trains as the whole table does."""
+"""Training with the pruned embedding gives the parameters of training with the full one."""
 
 from __future__ import annotations
 

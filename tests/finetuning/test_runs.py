@@ -1,4 +1,4 @@
-"""Runs: done once, started again when interrupted, never mistaken for another; what collapsed is named."""
+"""Runs: finished runs are reused, interrupted ones restart, other ones are refused, collapsed ones are named."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def job(folder: Path, head: Any = "classification", **changes: Any) -> Job:
 
 def test_a_run_writes_its_metrics_by_epoch_and_a_model_that_loads(tmp_path: Path) -> None:
     (done,) = run_seeds(job(tmp_path), [0])
-    told = json.loads((tmp_path / "made-up/seed-0/result.json").read_text())
-    assert [one["epoch"] for one in told["epochs"]] == [1, 2]
-    assert told["metrics"] == {"dev": told["epochs"][-1]["metrics"]["dev"]} == done.metrics
-    assert len(told["losses"]) == 4
+    saved = json.loads((tmp_path / "made-up/seed-0/result.json").read_text())
+    assert [one["epoch"] for one in saved["epochs"]] == [1, 2]
+    assert saved["metrics"] == {"dev": saved["epochs"][-1]["metrics"]["dev"]} == done.metrics
+    assert len(saved["losses"]) == 4
     assert load_finetuned(tmp_path / "made-up/seed-0/model").config.labels == ("bad", "good")
 
 
@@ -46,13 +46,13 @@ def test_a_result_without_its_model_is_trained_again_with_a_warning(
 ) -> None:
     (first,) = run_seeds(job(tmp_path), [0])
     weights = tmp_path / "made-up/seed-0/model/model.safetensors"
-    whole = weights.read_bytes()
+    content = weights.read_bytes()
     weights.unlink()
     (again,) = run_seeds(job(tmp_path), [0])
     assert (
         "seed-0 has a result, but its model is missing or incomplete. Training seed 0 again" in capsys.readouterr().err
     )
-    assert weights.read_bytes() == whole
+    assert weights.read_bytes() == content
     assert again.losses == first.losses
 
 
@@ -77,7 +77,7 @@ def test_changed_weights_of_a_fine_tuned_model_give_a_warning_with_the_file(
 
 
 def test_an_interrupted_run_restarts_and_gives_the_same_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (whole,) = run_seeds(job(tmp_path / "whole"), [0])
+    (expected,) = run_seeds(job(tmp_path / "uninterrupted"), [0])
 
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -88,21 +88,21 @@ def test_an_interrupted_run_restarts_and_gives_the_same_result(tmp_path: Path, m
             run_seeds(job(tmp_path), [0])
     assert not (tmp_path / "made-up/seed-0/result.json").exists()
     (again,) = run_seeds(job(tmp_path), [0])
-    assert (again.losses, again.metrics) == (whole.losses, whole.metrics)
+    assert (again.losses, again.metrics) == (expected.losses, expected.metrics)
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"settings": tiny.settings(batch_size=2)}, r"batch_size=4 \(now 2\)"),
         ({"data": tiny.data("classification", 10)}, "other data"),
     ],
 )
 def test_a_finished_run_with_other_settings_or_data_is_refused_and_not_overwritten(
-    change: dict[str, Any], told: str, tmp_path: Path
+    change: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     run_seeds(job(tmp_path), [0])
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         run_seeds(replace(job(tmp_path), **change), [0])
 
 
@@ -134,7 +134,7 @@ def test_a_hook_sees_every_step_and_epoch_of_each_seed_and_changes_no_result(tmp
     assert seen[:2] == ["seed-0", ("before", 1)]
     assert [one for one in seen if isinstance(one, tuple) and one[0] == "epoch"] == [("epoch", 1), ("epoch", 2)]
     assert seen[-1] == "closed"
-    assert run_seeds(job(tmp_path / "watched"), [0]) == watched  # hooks are no part of what a run is
+    assert run_seeds(job(tmp_path / "watched"), [0]) == watched  # hooks are not part of the identity
 
 
 def test_a_run_stopped_by_a_hook_has_no_result_and_is_repeated(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_parallel_runs_give_the_same_metrics(tmp_path: Path) -> None:
 
 
 def test_a_diverged_run_has_a_reason_and_no_metrics(tmp_path: Path) -> None:
-    far = tuple(replace(one, label=1e30) for one in tiny.examples("regression", 4))  # its square is not a float32
+    far = tuple(replace(one, label=1e30) for one in tiny.examples("regression", 4))  # its square overflows float32
     data = tiny.data("regression")
     diverging = replace(job(tmp_path), data=replace(data, splits={**data.splits, "train": Split(far, ("far",), "own")}))
     (done,) = run_seeds(diverging, [0])
@@ -191,15 +191,15 @@ def test_a_constant_prediction_is_reported_with_the_number_of_steps(
 ) -> None:
     monkeypatch.setattr(training, "learning_rate", lambda *_: 0.0)
     test = tiny.examples("classification", 6, seed=2)
-    whole = replace(job(tmp_path), data=tiny.data("classification", test=test))
-    (done,) = run_seeds(whole, [0])
+    with_test = replace(job(tmp_path), data=tiny.data("classification", test=test))
+    (done,) = run_seeds(with_test, [0])
     assert done.diverged == "predicts 'bad' for everything after 4 steps"
     assert done.metrics["test"] == {"accuracy": 50.0}
     assert "made-up, seed 0, scoring test: 6 of 6 sequences (100 %)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("head", "gold", "given", "told"),
+    ("head", "gold", "predicted", "message"),
     [
         ("classification", ["good", "bad"], ["good", "good"], "predicts 'good' for everything"),
         ("classification", ["good", "good"], ["good", "good"], ""),
@@ -208,29 +208,29 @@ def test_a_constant_prediction_is_reported_with_the_number_of_steps(
         ("tagging", [("O", "B-X"), ("O",)], [("O", "I-X"), ("O",)], ""),
     ],
 )
-def test_constant_predictions_are_described(head: Any, gold: Any, given: Any, told: str) -> None:
+def test_constant_predictions_are_described(head: Any, gold: Any, predicted: Any, message: str) -> None:
     some = [Example(str(i), "w1", label=label) for i, label in enumerate(gold)]
-    assert constant_prediction(tiny.data(head), some, [ExamplePrediction(value) for value in given]) == told
+    assert constant_prediction(tiny.data(head), some, [ExamplePrediction(value) for value in predicted]) == message
 
 
 def test_only_labelled_test_splits_are_scored(tmp_path: Path) -> None:
     labelled = tiny.examples("classification", 4)
-    bare = [replace(one, label=None) for one in labelled]
+    unlabelled = [replace(one, label=None) for one in labelled]
     assert evaluated_splits(tiny.data("classification", test=labelled)) == ("dev", "test")
-    assert evaluated_splits(tiny.data("classification", test=bare)) == ("dev",)
+    assert evaluated_splits(tiny.data("classification", test=unlabelled)) == ("dev",)
 
 
 @pytest.mark.parametrize("head", ["tagging", "span"])
 def test_fifty_examples_are_memorised(head: Any, tmp_path: Path) -> None:
     same = tiny.data(head, 50).splits["train"]
-    made = Job(
+    memorising = Job(
         tiny.pretrained(tmp_path / "checkpoint", layers=2, hidden=64),
         replace(tiny.data(head), splits={"train": same, "dev": same}),
         tiny.settings(epochs=40, batch_size=10, peak_lr=2e-3, warmup_ratio=0.1),
         0,
         tmp_path / "made-up",
     )
-    (done,) = run_seeds(made, [0])
+    (done,) = run_seeds(memorising, [0])
     assert all(value >= 95 for value in done.metrics["dev"].values()), done.metrics
 
 

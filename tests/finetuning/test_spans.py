@@ -1,4 +1,4 @@
-"""Windows over a context, and answers from scores: by hand, and against a search over every pair."""
+"""Context windows and answers from scores: by hand, and against a search over all pairs."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def test_windows_by_hand() -> None:
 def test_windows_contain_every_token_and_each_token_belongs_to_one(
     tokens: int, question: int, max_length: int, stride: int
 ) -> None:
-    shown = context_windows(tokens, question, max_length=max_length, stride=stride)
+    windows = context_windows(tokens, question, max_length=max_length, stride=stride)
     seen = np.zeros(tokens, int)
     owned = np.zeros(tokens, int)
-    for window, mine in zip(shown, owned_tokens(shown), strict=True):
+    for window, mask in zip(windows, owned_tokens(windows), strict=True):
         assert window.length <= max_length - min(question, 64) - 3
         seen[window.start : window.start + window.length] += 1
-        owned[window.start : window.start + window.length] += mine
+        owned[window.start : window.start + window.length] += mask
     assert (seen > 0).all()
     assert (owned == 1).all()
 
@@ -50,13 +50,13 @@ def test_the_window_with_most_context_owns_a_token() -> None:
     # token 3 has context min(3, 0) in the first window, min(0, 3) in the second: equal, the first has it; token 4 and 5
     # stand further inside the second; token 6 at its end and at the third's beginning
     owned = owned_tokens([Window(0, 4), Window(3, 4), Window(6, 4)])
-    assert [mine.tolist() for mine in owned] == [
+    assert [mask.tolist() for mask in owned] == [
         [True, True, True, True],
         [False, True, True, True],
         [False, True, True, True],
     ]
     # of windows with as much context the longer one has the token: 0.01 a token of length counts
-    assert [mine.tolist() for mine in owned_tokens([Window(0, 2), Window(1, 3)])] == [[True, False], [True] * 3]
+    assert [mask.tolist() for mask in owned_tokens([Window(0, 2), Window(1, 3)])] == [[True, False], [True] * 3]
 
 
 def test_answers_as_tokens_and_as_targets_of_a_window() -> None:
@@ -75,10 +75,10 @@ OFFSETS = np.array([[0, 2], [3, 5], [6, 8]])
 
 
 def test_the_best_span_is_cut_from_the_context_by_offsets() -> None:
-    found = best_spans(CONTEXT, OFFSETS, [Window(0, 3)], [np.array([0.0, 3, 0])], [np.array([4.0, 0, 2])])
-    assert found[0] == Candidate("cd ef", 3, 8, 5.0, pytest.approx(found[0].probability))
-    assert sum(candidate.probability for candidate in found) == pytest.approx(1.0)
-    assert [candidate.text for candidate in found[:2]] == ["cd ef", "ab"]  # 3 + 2, then 0 + 4
+    candidates = best_spans(CONTEXT, OFFSETS, [Window(0, 3)], [np.array([0.0, 3, 0])], [np.array([4.0, 0, 2])])
+    assert candidates[0] == Candidate("cd ef", 3, 8, 5.0, pytest.approx(candidates[0].probability))
+    assert sum(candidate.probability for candidate in candidates) == pytest.approx(1.0)
+    assert [candidate.text for candidate in candidates[:2]] == ["cd ef", "ab"]  # 3 + 2, then 0 + 4
 
 
 def test_an_answer_is_neither_backwards_nor_too_long() -> None:
@@ -90,11 +90,11 @@ def test_an_answer_is_neither_backwards_nor_too_long() -> None:
 
 
 def test_a_start_counts_only_in_the_window_of_its_maximal_context() -> None:
-    shown = [Window(0, 2), Window(1, 2)]
+    windows = [Window(0, 2), Window(1, 2)]
     high_in_the_wrong_window = [np.array([0.0, 0]), np.array([9.0, 0])]  # token 1 belongs to the first window
     ends = [np.array([0.0, 0]), np.array([1.0, 1])]
-    assert owned_tokens(shown)[1].tolist() == [False, True]
-    assert best_spans(CONTEXT, OFFSETS, shown, high_in_the_wrong_window, ends)[0].score == 1.0
+    assert owned_tokens(windows)[1].tolist() == [False, True]
+    assert best_spans(CONTEXT, OFFSETS, windows, high_in_the_wrong_window, ends)[0].score == 1.0
 
 
 def test_an_empty_context_gives_one_empty_answer() -> None:
@@ -110,8 +110,10 @@ def test_the_first_candidate_is_the_best_of_all_pairs(tokens: int, max_answer_le
     context = "abcdefghijkl"[:tokens]
     pairs = {(i, j): starts[i] + ends[j] for i in range(tokens) for j in range(i, min(tokens, i + max_answer_length))}
     best = max(pairs, key=lambda pair: pairs[pair])
-    found = best_spans(context, offsets, [Window(0, tokens)], [starts], [ends], max_answer_length=max_answer_length)
-    assert found[0].text == context[best[0] : best[1] + 1]
-    assert found[0].score == pytest.approx(pairs[best])
-    assert len({candidate.text for candidate in found}) == len(found) <= 20
-    assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
+    candidates = best_spans(
+        context, offsets, [Window(0, tokens)], [starts], [ends], max_answer_length=max_answer_length
+    )
+    assert candidates[0].text == context[best[0] : best[1] + 1]
+    assert candidates[0].score == pytest.approx(pairs[best])
+    assert len({candidate.text for candidate in candidates}) == len(candidates) <= 20
+    assert [one.score for one in candidates] == sorted((one.score for one in candidates), reverse=True)

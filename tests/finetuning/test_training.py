@@ -1,4 +1,4 @@
-"""The loop: against transformers' own classes and torch's own optimiser in a plain loop, and its own rules."""
+"""The training loop, compared with a plain loop around classes of transformers and torch's AdamW."""
 
 from __future__ import annotations
 
@@ -51,22 +51,22 @@ def plain_losses(folder: Path, head: Head, sequences: Any, settings: Any, seed: 
                 ids[row, : len(one.tokens)] = torch.tensor(one.tokens)
                 mask[row, : len(one.tokens)] = 1
                 types[row, : len(one.tokens)] = torch.tensor(one.segments)
-            given: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+            inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
             labels = [torch.tensor(one.labels) for one in batch]
             if head == "tagging":
-                given["labels"] = torch.full_like(ids, -100)
+                inputs["labels"] = torch.full_like(ids, -100)
                 for row, one in enumerate(batch):
-                    given["labels"][row, one.positions.tolist()] = labels[row]
-                loss = theirs(**given).loss
+                    inputs["labels"][row, one.positions.tolist()] = labels[row]
+                loss = theirs(**inputs).loss
             elif head == "span":  # their loss lets padding take part in the softmax
-                made = theirs(**given)
-                both = [made.start_logits, made.end_logits]
+                outputs = theirs(**inputs)
+                both = [outputs.start_logits, outputs.end_logits]
                 targets = torch.cat(labels)
                 masked = [scores.masked_fill(mask == 0, float("-inf")) for scores in both]
                 parts = [torch.nn.functional.cross_entropy(masked[i], targets[:, i]) for i in (0, 1)]
                 loss = (parts[0] + parts[1]) / 2
             else:
-                loss = theirs(**given, labels=torch.cat(labels)).loss
+                loss = theirs(**inputs, labels=torch.cat(labels)).loss
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(theirs.parameters(), settings.max_grad_norm)
@@ -90,21 +90,21 @@ def test_losses_are_those_of_transformers_on_the_same_batches(head: Head, tmp_pa
 
 
 def test_packs_change_nothing_but_memory(tmp_path: Path) -> None:
-    found = []
+    results = []
     for pack_tokens in (16, 4096):
         model, sequences, settings, _ = ready(tmp_path, "classification", pack_tokens=pack_tokens)
-        found.append(train_model(model, sequences, settings, 0, CPU).losses)
-    assert found[0] == pytest.approx(found[1], abs=1e-5)
+        results.append(train_model(model, sequences, settings, 0, CPU).losses)
+    assert results[0] == pytest.approx(results[1], abs=1e-5)
 
 
 def test_the_same_seed_gives_the_same_parameters_with_dropout_and_another_does_not(tmp_path: Path) -> None:
-    found = []
+    results = []
     for seed in (0, 0, 1):
         model, sequences, settings, _ = ready(tmp_path, "classification", dropout=0.1, epochs=1)
         train_model(model, sequences, settings, seed, CPU)
-        found.append(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
-    assert torch.equal(found[0], found[1])
-    assert not torch.equal(found[0], found[2])
+        results.append(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
+    assert torch.equal(results[0], results[1])
+    assert not torch.equal(results[0], results[2])
 
 
 def test_a_nonfinite_loss_ends_the_run_and_names_the_step(tmp_path: Path) -> None:
@@ -126,9 +126,9 @@ def test_every_epoch_is_recorded_with_the_result_of_after_epoch(tmp_path: Path) 
 
 def test_max_steps_does_not_change_the_schedule(tmp_path: Path) -> None:
     model, sequences, settings, _ = ready(tmp_path, "classification", schedule="linear", warmup_ratio=0.1)
-    whole = train_model(model, sequences, settings, 0, CPU).losses
+    losses = train_model(model, sequences, settings, 0, CPU).losses
     model, *_ = ready(tmp_path, "classification")
-    assert train_model(model, sequences, settings, 0, CPU, max_steps=3).losses == whole[:3]
+    assert train_model(model, sequences, settings, 0, CPU, max_steps=3).losses == losses[:3]
 
 
 LINEAR = tiny.settings(schedule="linear", warmup_ratio=0.1, peak_lr=1.0)

@@ -1,4 +1,4 @@
-"""What `predict` says of one text."""
+"""Predictions as JSON, and warnings on duplicate ids."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from ernie2.finetuning.inference.predictions import ExamplePrediction
 def test_entities_are_complete_in_every_scheme(scheme: Scheme, tags: str) -> None:
     words = ("Li", "Bai", "met", "Du", "Fu")
     outcome = ExamplePrediction(tuple(tags.split()), tag_probabilities=(1.0,) * 5)
-    told = prediction_to_json(Example("0", " ".join(words), tokens=words), outcome, "tagging", scheme)
-    found = [(one["kind"], one["start"], one["end"], one["text"]) for one in told["entities"]]
+    prediction = prediction_to_json(Example("0", " ".join(words), tokens=words), outcome, "tagging", scheme)
+    entities = [(one["kind"], one["start"], one["end"], one["text"]) for one in prediction["entities"]]
     if scheme == "IOE1":  # E-Y E-Y at the end of a text is not an IOE1
-        assert found == [("X", 0, 2, "Li Bai")]
+        assert entities == [("X", 0, 2, "Li Bai")]
     else:
-        assert found == [("X", 0, 2, "Li Bai"), ("Y", 3, 4, "Du"), ("Y", 4, 5, "Fu")]
+        assert entities == [("X", 0, 2, "Li Bai"), ("Y", 3, 4, "Du"), ("Y", 4, 5, "Fu")]
 
 
-@pytest.mark.parametrize(("ids", "said"), [("1 1 2 1", "2 of 4 predictions have a duplicate id"), ("0 1 2", "")])
+@pytest.mark.parametrize(("ids", "message"), [("1 1 2 1", "2 of 4 predictions have a duplicate id"), ("0 1 2", "")])
 def test_duplicate_ids_give_one_warning(
-    ids: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ids: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     examples = [Example(name, "x") for name in ids.split()]
     monkeypatch.setattr(predicting, "examples_from_lines", lambda *_: iter(examples))
@@ -50,6 +50,6 @@ def test_duplicate_ids_give_one_warning(
     monkeypatch.setattr(predicting, "_BATCH_SIZE", 2)
     finetuned: Any = SimpleNamespace(config=SimpleNamespace(head="classification", scheme=None, null_threshold=None))
     assert [one["id"] for one in predicting.iter_predictions(finetuned, [])] == ids.split()
-    told = capsys.readouterr().err
-    assert said in told
-    assert told.count("\n") == bool(said)
+    stderr = capsys.readouterr().err
+    assert message in stderr
+    assert stderr.count("\n") == bool(message)

@@ -1,4 +1,4 @@
-"""Logits read as classes, numbers, tags and answers; nothing depends on how texts fall into packs."""
+"""Logits converted to classes, numbers, tags and answers, independent of the packing."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ def test_a_text_in_several_sequences_gets_one_tag_per_token_in_order(tmp_path: P
     model, encoder = model_and_encoder(tmp_path, "tagging", max_length=8)
     some = [Example("0", "", tokens=("w1",) * 15), Example("1", "", tokens=()), Example("2", "", tokens=("w2", "w3"))]
     data = encoder.encode(some, labelled=False)
-    made = predicted(model, encoder, some)
-    assert [len(one.value) for one in made] == [15, 0, 2]
+    predictions = predicted(model, encoder, some)
+    assert [len(one.value) for one in predictions] == [15, 0, 2]
     parts = zip(data.sequences, compute_logits(model, data.sequences, encoder.settings, CPU), strict=True)
     logits = [part for one, part in parts if one.example == 0]
-    assert made[0].value == tuple(tiny.LABELS["tagging"][i] for i in np.concatenate(logits).argmax(-1))
-    assert all(1 / 3 <= share <= 1 for share in made[0].tag_probabilities)
+    assert predictions[0].value == tuple(tiny.LABELS["tagging"][i] for i in np.concatenate(logits).argmax(-1))
+    assert all(1 / 3 <= share <= 1 for share in predictions[0].tag_probabilities)
 
 
 def test_an_answer_is_the_best_span_of_the_context_and_never_of_the_question(tmp_path: Path) -> None:
@@ -78,10 +78,10 @@ def test_an_answer_is_the_best_span_of_the_context_and_never_of_the_question(tmp
     some = [Example("0", "w1 w2 w3", context), Example("1", "w1", "")]
     data = encoder.encode(some, labelled=False)
     assert len(data.sequences) > 3
-    whole, empty = predicted(model, encoder, some)
-    best = whole.answers[0]
-    assert whole.value == best.text == context[best.start : best.end]
-    assert [one.score for one in whole.answers] == sorted((one.score for one in whole.answers), reverse=True)
+    answered, empty = predicted(model, encoder, some)
+    best = answered.answers[0]
+    assert answered.value == best.text == context[best.start : best.end]
+    assert [one.score for one in answered.answers] == sorted((one.score for one in answered.answers), reverse=True)
     assert empty.value == ""
 
 
@@ -89,8 +89,8 @@ def test_probabilities_of_classes_sum_to_one_and_those_of_several_labels_are_ind
     for head in ("classification", "multi_label"):
         model, encoder = model_and_encoder(tmp_path / head, head)
         some = tiny.examples(head, 4)
-        made = predicted(model, encoder, some)
-        for one in made:
+        predictions = predicted(model, encoder, some)
+        for one in predictions:
             likely = {name for name, share in one.probabilities.items() if share > 0.5}
             if head == "classification":
                 assert sum(one.probabilities.values()) == pytest.approx(1.0)

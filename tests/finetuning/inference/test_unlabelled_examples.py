@@ -107,7 +107,7 @@ def test_a_byte_order_mark_or_leading_space_does_not_make_an_object_a_text(tmp_p
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         (b'{"text": null}', "the text in 'text' is null"),
         (b'{"text": NaN}', "the text in 'text' is NaN"),
@@ -120,23 +120,23 @@ def test_a_byte_order_mark_or_leading_space_does_not_make_an_object_a_text(tmp_p
         (b"a\0", "a NUL byte"),
     ],
 )
-def test_values_that_are_not_text_are_refused_with_their_line(tmp_path: Path, line: bytes, said: str) -> None:
-    with pytest.raises(DataError, match="standard input, line 2.*" + said):
+def test_values_that_are_not_text_are_refused_with_their_line(tmp_path: Path, line: bytes, message: str) -> None:
+    with pytest.raises(DataError, match="standard input, line 2.*" + message):
         list(examples_from_stream(BytesIO(b"good\n" + line), ONE))
     (tmp_path / "t.txt").write_bytes(b"good\n" + line)
-    with pytest.raises(DataError, match="t.txt, line 2.*" + said):
+    with pytest.raises(DataError, match="t.txt, line 2.*" + message):
         list(examples_from_file(str(tmp_path / "t.txt"), ONE))
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         (b'{"text": null}', "null stands where a list or text is expected"),
         (b'{"text": [null, 5]}', "a token in 'text' is null"),
     ],
 )
-def test_values_that_are_not_tokens_are_refused_with_their_line(line: bytes, said: str) -> None:
-    with pytest.raises(DataError, match="standard input, line 1: " + said):
+def test_values_that_are_not_tokens_are_refused_with_their_line(line: bytes, message: str) -> None:
+    with pytest.raises(DataError, match="standard input, line 1: " + message):
         list(examples_from_stream(BytesIO(line), TAGS))
 
 
@@ -184,12 +184,12 @@ def test_lines_that_could_be_tokens_or_texts_are_refused() -> None:
 def test_a_header_line_is_not_a_text(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def read(content: str, config: FinetunedConfig, text: str | None = None) -> list[tuple[str, str, str | None]]:
         (tmp_path / name).write_text(content)
-        found = (
+        examples = (
             examples_from_stream(BytesIO(content.encode()), config, text)
             if name == "pipe"
             else examples_from_file(str(tmp_path / name), config, text)
         )
-        return [(one.id, one.text, one.pair) for one in found]
+        return [(one.id, one.text, one.pair) for one in examples]
 
     assert read("text\nw1\n\n{w2\n", ONE) == [("0", "w1", None), ("1", "", None), ("2", "{w2", None)]
     assert "line 1: header line (text), skipped" in capsys.readouterr().err
@@ -208,7 +208,7 @@ def test_lines_from_python_are_always_texts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "config", "said"),
+    ("content", "config", "message"),
     [
         ("x7\tw1\tno\n", ONE, r"line 1: 3 columns, but the model reads 1 \(text\). Add a header line that names "
          r"text, or pass the file \(predict MODEL FILE.tsv\), or give one JSON object"),
@@ -221,9 +221,9 @@ def test_lines_from_python_are_always_texts() -> None:
     ],
 )  # fmt: skip
 def test_formats_other_than_one_text_per_line_are_refused_by_name(
-    content: str, config: FinetunedConfig, said: str
+    content: str, config: FinetunedConfig, message: str
 ) -> None:
-    with pytest.raises(DataError, match="standard input, line 1: .*" + said if "line 1" not in said else said):
+    with pytest.raises(DataError, match="standard input, line 1: .*" + message if "line 1" not in message else message):
         list(examples_from_stream(BytesIO(content.encode()), config))
 
 

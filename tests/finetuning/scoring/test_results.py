@@ -54,16 +54,16 @@ def test_the_median_or_the_mean_of_all_runs_with_the_interval_of_the_mean() -> N
 def test_intervals_are_clipped_to_the_range_of_the_metric() -> None:
     (row,) = outcomes(runs(20.0, 52.4)).rows
     assert (row.low, row.high) == (0.0, 100.0)
-    made = replace(tiny.data("classification"), metrics=("matthews",))
-    (row,) = summarise_runs(made, runs(-2.0, 30.0, metric="matthews"), tiny.settings(), (1, 32), 0, Path("out")).rows
+    data = replace(tiny.data("classification"), metrics=("matthews",))
+    (row,) = summarise_runs(data, runs(-2.0, 30.0, metric="matthews"), tiny.settings(), (1, 32), 0, Path("out")).rows
     assert (row.low, row.high) == (-100.0, 100.0)
 
 
 def test_equal_seeds_have_no_interval_and_a_note() -> None:
-    made = outcomes(runs(68.4, 68.4, 68.4))
-    assert (made.rows[0].middle, made.rows[0].low, made.rows[0].high) == (68.4, None, None)
-    assert "median 68.4, all 3 seeds agree, majority 50.0   each: 68.4 68.4 68.4" in "\n".join(format_result(made))
-    assert "| all 3 seeds agree |" in as_markdown(build_record([made], **INFO))
+    result = outcomes(runs(68.4, 68.4, 68.4))
+    assert (result.rows[0].middle, result.rows[0].low, result.rows[0].high) == (68.4, None, None)
+    assert "median 68.4, all 3 seeds agree, majority 50.0   each: 68.4 68.4 68.4" in "\n".join(format_result(result))
+    assert "| all 3 seeds agree |" in as_markdown(build_record([result], **INFO))
 
 
 def test_a_collapsed_seed_ranks_below_every_number() -> None:
@@ -77,28 +77,30 @@ def test_a_collapsed_seed_ranks_below_every_number() -> None:
 
 
 def test_a_mean_over_a_collapsed_seed_is_withheld() -> None:
-    made = outcomes(runs(88.0, math.nan, 90.0), "mean")
-    assert (made.rows[0].middle, made.rows[0].withheld) == (None, "no mean: 1 of 3 seeds collapsed")
-    assert "no mean: 1 of 3 seeds collapsed, majority 50.0   each: 88.0 none 90.0" in "\n".join(format_result(made))
+    result = outcomes(runs(88.0, math.nan, 90.0), "mean")
+    assert (result.rows[0].middle, result.rows[0].withheld) == (None, "no mean: 1 of 3 seeds collapsed")
+    assert "no mean: 1 of 3 seeds collapsed, majority 50.0   each: 88.0 none 90.0" in "\n".join(format_result(result))
 
 
 def test_a_diverged_run_is_named_and_counts_as_collapsed() -> None:
     some = [*runs(80.0, 81.0), RunResult(2, Path("x"), {}, diverged="diverged: the loss was not finite at step 3 of 9")]
-    made = outcomes(some)
-    assert made.rows[0].middle == 80.0
-    assert made.diverged == {2: "diverged: the loss was not finite at step 3 of 9"}
-    told = "\n".join(format_result(made))
-    assert "each: 80.0 81.0 none" in told
-    assert "seed 2 diverged: the loss was not finite at step 3 of 9" in told
+    result = outcomes(some)
+    assert result.rows[0].middle == 80.0
+    assert result.diverged == {2: "diverged: the loss was not finite at step 3 of 9"}
+    lines = "\n".join(format_result(result))
+    assert "each: 80.0 81.0 none" in lines
+    assert "seed 2 diverged: the loss was not finite at step 3 of 9" in lines
 
 
 def official(name: str, size: str, split: str, metric: str, standing: str = "official") -> DatasetResult:
-    made = tiny.data("classification")
-    splits = {one: Split(part.examples, ("f",), standing) for one, part in made.splits.items()}  # type: ignore[arg-type]
+    data = tiny.data("classification")
+    splits = {one: Split(part.examples, ("f",), standing) for one, part in data.splits.items()}  # type: ignore[arg-type]
     found = {"train": splits["train"], split: splits["dev"]}
-    whole = replace(made, name=name, splits=found, metrics=(metric,))
+    renamed = replace(data, name=name, splits=found, metrics=(metric,))
     some = [RunResult(0, Path("x"), {split: {metric: 90.0}})]
-    return summarise_runs(whole, some, tiny.settings(), {"base": (12, 768), "large": (24, 1024)}[size], 0, Path("out"))
+    return summarise_runs(
+        renamed, some, tiny.settings(), {"base": (12, 768), "large": (24, 1024)}[size], 0, Path("out")
+    )
 
 
 def test_the_papers_result_is_shown_only_for_the_same_size_and_split() -> None:
@@ -144,11 +146,11 @@ def test_markup_and_escape_sequences_in_names_are_escaped_in_the_report() -> Non
 
 
 def test_printed_results_name_files_and_majority_and_the_settings_count_runs() -> None:
-    made = outcomes(runs(80.0))
-    assert made.settings.runs == 1
-    told = format_result(made)
-    assert told[0] == "made-up (own, settings for own data, train 8 of train.tsv, dev 6 of dev.tsv)"
-    assert told[1] == "  dev accuracy  median 80.0, majority 50.0   each: 80.0"
+    result = outcomes(runs(80.0))
+    assert result.settings.runs == 1
+    lines = format_result(result)
+    assert lines[0] == "made-up (own, settings for own data, train 8 of train.tsv, dev 6 of dev.tsv)"
+    assert lines[1] == "  dev accuracy  median 80.0, majority 50.0   each: 80.0"
 
 
 def test_the_glue_score_is_withheld_if_every_seed_diverged() -> None:

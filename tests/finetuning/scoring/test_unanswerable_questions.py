@@ -104,10 +104,15 @@ def test_a_question_above_the_threshold_gets_the_empty_answer() -> None:
     assert [one.value for one in apply_threshold([outcome], 0.4)] == [""]
     assert [one.value for one in apply_threshold([outcome], 0.6)] == ["Li"]
     assert apply_threshold([outcome], None) == [outcome]
-    told = prediction_to_json(question(), apply_threshold([outcome], 0.4)[0], "span", allow_empty=True)
-    assert (told["label"], told["start"], told["end"], told["null_score"]) == ("", None, None, 0.5)
-    assert told["probability"] == pytest.approx(1 / (1 + 2.718281828**-0.5 / 0.8), abs=1e-6)
-    assert told["answers"][0]["text"] == "Li"
+    prediction = prediction_to_json(question(), apply_threshold([outcome], 0.4)[0], "span", allow_empty=True)
+    assert (prediction["label"], prediction["start"], prediction["end"], prediction["null_score"]) == (
+        "",
+        None,
+        None,
+        0.5,
+    )
+    assert prediction["probability"] == pytest.approx(1 / (1 + 2.718281828**-0.5 / 0.8), abs=1e-6)
+    assert prediction["answers"][0]["text"] == "Li"
     assert "null_score" not in prediction_to_json(question(), outcome, "span")
 
 
@@ -131,5 +136,5 @@ def test_the_threshold_is_chosen_on_dev_saved_and_used_by_predict(tmp_path: Path
     assert f"no-answer threshold {threshold:.4f} (chosen on dev by best F1; dev scores are optimistic)" in run.notes[-1]
     lines = tmp_path / "x.tsv"
     lines.write_text("text\tpair\n" + "".join(f"{one.text}\t{one.pair}\n" for one in rows[:16]))
-    said = [one["label"] for one in iter_predictions(finetuned, lines)]
-    assert [not text for text in said] == [bool(number % 2) for number in range(16)]
+    labels = [one["label"] for one in iter_predictions(finetuned, lines)]
+    assert [not text for text in labels] == [bool(number % 2) for number in range(16)]
