@@ -1,5 +1,5 @@
-"""Tables 3 and 4, row by row as the paper prints them, and what only the scripts say. The paper's figures stand beside
-ours only with model, size and split, and never beside other data."""
+"""Settings of Tables 3 and 4, row by row, and those that only the scripts contain. Results of the paper are shown with
+model, size and split, and never for other data."""
 
 from __future__ import annotations
 

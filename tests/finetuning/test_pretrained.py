@@ -1,4 +1,4 @@
-"""Checkpoints as a start: which task id may be used, which lengths fit, which tokeniser belongs to them."""
+"""Checkpoints to fine-tune: task ids, lengths and tokenisers."""
 
 from __future__ import annotations
 

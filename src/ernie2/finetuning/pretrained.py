@@ -82,9 +82,8 @@ class PretrainedCheckpoint:
         rows, names = self.stored.settings.task_ids, self.stored.task_ids
         row = settings.task_id
         if requested is None and not explicit and row and not (row < rows and self._is_trained(row)):
-            return self._check_trained(
-                0
-            ), f"using task id 0: this checkpoint was not trained with task id {row} of the settings"
+            note = f"using task id 0: this checkpoint was not trained with task id {row} of the settings"
+            return self._check_trained(0), note
         if requested is not None:
             if not requested.isdecimal() and requested not in names:
                 known = ", ".join(names) or "none; give a row number"

@@ -111,7 +111,9 @@ def run_seed(job: Job, seed: int, device: torch.device, prepared: PreparedData, 
         metrics |= scorer.score([name for name in prepared.splits if name not in metrics], title)
     collapsed = scorer.collapsed and f"{scorer.collapsed} after {quantity(len(history.losses), 'step')}"
     notes = [
-        f"the checkpoint has no {name}: initialised from the seed" for name in new if _is_used(name, finetuned.model)
+        f"the checkpoint has no {name}: initialised from the seed"
+        for name in new
+        if _uses_parameter(name, finetuned.model)
     ]
     if scorer.null_threshold is not None:
         notes.append(
@@ -269,14 +271,14 @@ def constant_prediction(data: LabelledData, examples: Sequence[Example], outcome
         values = [float(outcome.value) for outcome in outcomes if isinstance(outcome.value, int | float)]
         return "" if max(values) - min(values) > 1e-4 else f"predicts {values[0]:.3f} for everything"
     if data.head == "tagging":
-        tags = Counter(tag for outcome in outcomes for tag in _names(outcome.value))
-        gold = {tag for example in examples for tag in _names(example.label)}
+        tags = Counter(tag for outcome in outcomes for tag in _label_names(outcome.value))
+        gold = {tag for example in examples for tag in _label_names(example.label)}
         return f"predicts {next(iter(tags))} for every token" if len(tags) == 1 and len(gold) > 1 else ""
     answers = {outcome.value for outcome in outcomes}
     return "" if len(answers) > 1 else f"predicts {next(iter(answers))!r} for everything"
 
 
-def _is_used(name: str, model: EncoderWithHead) -> bool:
+def _uses_parameter(name: str, model: EncoderWithHead) -> bool:
     """Return whether this model uses a parameter that the checkpoint lacks."""
     if name.startswith("encoder.pooler."):
         return model.head not in ("tagging", "span") and model.pooling == "first"
@@ -288,5 +290,5 @@ def _is_per_character(examples: Sequence[Example]) -> bool:
     return bool(tokens) and sum(len(token) == 1 for token in tokens) > 0.9 * len(tokens)
 
 
-def _names(label: Any) -> tuple[str, ...]:
+def _label_names(label: Any) -> tuple[str, ...]:
     return tuple(map(str, label)) if isinstance(label, tuple) else ()

@@ -1,4 +1,4 @@
-"""EM and F1 of answers: worked examples of the official Chinese scripts, and regression values on a whole file."""
+"""EM and F1 of answers: worked examples of the official Chinese scripts, and regression values on a full file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several runs as one row; what is printed and written of them."""
+"""Summaries of several runs, as printed and as written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Unanswerable questions: the threshold against a search of all of them, and the figures of the official evaluation."""
+"""Unanswerable questions: the threshold against a search over all, and the metrics of the official evaluation."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class InputLines:
 
 
 def detect_format(
-    lines: Iterator[str], config: FinetunedConfig, names: Sequence[str], where: str = STDIN
+    lines: Iterator[str], config: FinetunedConfig, names: Sequence[str], input_name: str = STDIN
 ) -> InputLines:
     """Return `lines` with the format that the first ones show. `names`: columns that the model reads.
 
@@ -56,31 +56,33 @@ def detect_format(
         if not _is_row(first, names):
             head = list(islice(lines, _LINES_SEARCHED))
             lines = chain(head, lines)
-            _check_json(head, where)
+            _check_json(head, input_name)
         return InputLines(lines)
-    if where == STDIN:  # for files, examples_from_file has checked
+    if input_name == STDIN:  # for files, examples_from_file has checked
         head = list(islice(lines, SNIFFED_LINES if config.head == "tagging" else _LINES_SEARCHED))
         lines = chain(head, lines)
         if _is_conll(head, config):
-            log_warning(f"note: {where}: read as CoNLL, one token per line, with an empty line after each sentence")
+            log_warning(
+                f"note: {input_name}: read as CoNLL, one token per line, with an empty line after each sentence"
+            )
             return InputLines(lines, is_conll=True)
     cells = first.split("\t")
     if set(names) <= set(cells):
         action = "columns are read by these names" if len(cells) > 1 else "skipped"
-        log_warning(f"note: {where}, line 1: header line ({', '.join(cells)}), {action}")
+        log_warning(f"note: {input_name}, line 1: header line ({', '.join(cells)}), {action}")
         return InputLines(lines, has_header=True)
-    _check_csv(first, names, where)
+    _check_csv(first, names, input_name)
     return InputLines(lines)
 
 
-def column_count_error(place: str, count: int, names: Sequence[str], where: str) -> DataError:
+def column_count_error(place: str, count: int, names: Sequence[str], input_name: str) -> DataError:
     """Return the error for a line of `count` columns, without a header, if the model reads `names`."""
     problem = f"{place}: {count} {'text' if count == 1 else 'columns'}, but the model reads {len(names)}"
     problem += f" ({', '.join(names)})"
     if count < len(names):
         return DataError(f"{problem}. Separate them with tabs, or give JSON objects.")
     header = f"Add a header line that names {' and '.join(names)}"
-    file = "pass the file (predict MODEL FILE.tsv)" if where == STDIN else "rename the file to .tsv"
+    file = "pass the file (predict MODEL FILE.tsv)" if input_name == STDIN else "rename the file to .tsv"
     return DataError(f"{problem}. {header}, or {file}, or give one JSON object per line.")
 
 
@@ -110,10 +112,10 @@ def _is_row(line: str, names: Sequence[str]) -> bool:
     return isinstance(value, dict) and any(name in value for name in names)
 
 
-def _check_json(head: Sequence[str], where: str) -> None:
+def _check_json(head: Sequence[str], input_name: str) -> None:
     """Raise `DataError` for JSON other than one object per line."""
-    place = f"{where}, line 1"
-    advice = "Pass the file (predict MODEL FILE.json)" if where == STDIN else "Rename the file to .json"
+    place = f"{input_name}, line 1"
+    advice = "Pass the file (predict MODEL FILE.json)" if input_name == STDIN else "Rename the file to .json"
     if _NESTED.search("\n".join(head)):
         raise DataError(f"{place}: nested JSON as in SQuAD. {advice}, or give one object with question and context per "
                         "line.")  # fmt: skip
@@ -123,14 +125,14 @@ def _check_json(head: Sequence[str], where: str) -> None:
         raise DataError(f"{place}: JSON over several lines. {advice}, or give one complete object per line.")
 
 
-def _check_csv(first: str, names: Sequence[str], where: str) -> None:
+def _check_csv(first: str, names: Sequence[str], input_name: str) -> None:
     """Raise `DataError` if the first line is the header of a .csv."""
     for mark in ",;":
         parts = first.split(mark)
         if all(_COLUMN.fullmatch(part) for part in parts) and set(names) <= {part.strip('"') for part in parts}:
-            advice = "pass the file (predict MODEL FILE.csv)" if where == STDIN else "rename the file to .csv"
-            advice = ("Use commas or tabs, and " if mark == ";" else "") + advice
+            advice = "pass the file (predict MODEL FILE.csv)" if input_name == STDIN else "rename the file to .csv"
+            advice = ("use commas or tabs, and " if mark == ";" else "") + advice
             raise DataError(
-                f"{where}, line 1: header line of a .csv file ({first}). {advice[0].upper()}{advice[1:]}, or separate "
+                f"{input_name}, line 1: header line of a .csv file ({first}). To read it, {advice}, or separate the "
                 "columns with tabs."
             )

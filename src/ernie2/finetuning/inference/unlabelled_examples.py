@@ -72,28 +72,28 @@ def examples_from_lines(lines: Iterable[str], config: FinetunedConfig, text: str
 
 
 def _conll_rows(
-    where: str, names: Sequence[str], config: FinetunedConfig, *, lenient: bool, lines: Iterator[str] | None = None
+    input_name: str, names: Sequence[str], config: FinetunedConfig, *, lenient: bool, lines: Iterator[str] | None = None
 ) -> Iterator[Row]:
     """Read the sentences of a CoNLL file or of `lines`."""
-    rows, notes = read_tag_file(where, names[0], None, config.labels, lenient=lenient, content=lines)
+    rows, notes = read_tag_file(input_name, names[0], None, config.labels, lenient=lenient, content=lines)
     for note in notes:
         log_warning(f"note: {note}")
     return iter(rows)
 
 
-def _line_rows(source: InputLines, names: Sequence[str], where: str) -> Iterator[Row]:
+def _line_rows(source: InputLines, names: Sequence[str], input_name: str) -> Iterator[Row]:
     """Yield one row per line, with the columns of the header line or else `names`."""
     if source.has_header:
-        yield from named_rows(tsv_rows(where, source.lines))
+        yield from named_rows(tsv_rows(input_name, source.lines))
         return
     for number, line in enumerate(source.lines, 1):
-        place = f"{where}, line {number}"
+        place = f"{input_name}, line {number}"
         content = line.removeprefix("\ufeff") if number == 1 else line
         cells = content.split("\t")
         if content.lstrip().startswith("{"):
             yield Row(place, json_value(content, f"{place}: a line that begins with {{ must be a complete object"))
         elif len(cells) != len(names):
-            raise column_count_error(place, len(cells), names, where)
+            raise column_count_error(place, len(cells), names, input_name)
         else:
             yield Row(place, dict(zip(names, cells, strict=True)))
 
