@@ -32,7 +32,7 @@ def test_the_rate_of_the_trainer_is_that_of_real_sequences(monkeypatch: pytest.M
                 self.clock.on_step_begin()
                 self.clock.on_step_end()
 
-    made = SimpleNamespace(train=SimpleNamespace(sequences=range(10)), settings=SimpleNamespace(batch=4))
+    made = SimpleNamespace(train=SimpleNamespace(sequences=range(10)), settings=SimpleNamespace(batch_size=4))
     now = iter([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
     monkeypatch.setattr(finetune_rate, "_side", {"made": made, "folder": None})
     monkeypatch.setattr(finetune_rate, "trainer_for", lambda *_, **__: Trainer())
