@@ -14,7 +14,7 @@ def test_a_balanced_yes_or_no_task_at_chance_is_not_learned_above_the_rarer_majo
     """Accuracy 0.547 (0.460 to 0.633): the commonest training label makes up 0.453 of the held-out ones."""
     found = verdict_of(figures(0.460, 0.453, 0.547, 0.453))
     assert found.word == "not learned"
-    assert found.reason == "not learned: the 95 % interval is not above the best baseline (best constant answer, 0.547)"
+    assert found.reason == "not learned: the 95 % interval is not above the best baseline (constant baseline, 0.547)"
 
 
 def test_sixteen_instances_are_too_few_to_tell_whatever_they_show():

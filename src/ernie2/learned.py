@@ -21,8 +21,8 @@ TOO_FEW: VerdictWord = "too few instances to tell"
 NOT_TRAINED: VerdictWord = "not trained yet"
 
 BASELINES = {
-    "majority_baseline": "majority class of training",
-    "constant_baseline": "best constant answer",
+    "majority_baseline": "majority baseline",
+    "constant_baseline": "constant baseline",
     "feature_baseline": "feature baseline",
 }
 """Key of each baseline in the records → its name in messages. `constant_baseline` is fitted on the held-out instances

@@ -44,7 +44,7 @@ def test_the_interval_over_seeds_is_student_s_t(extension):
 
 def test_runs_that_differ_in_the_seed_alone_are_one_column(extension):
     table = compare([extension(0, 0.30, 0.28), extension(1, 0.32, 0.31), extension(0, 0.30, 0.1, replay=0)])
-    assert [column.label for column in table.columns] == ["with replay (10 each)", "new task alone"]
+    assert [column.label for column in table.columns] == ["with replay (10 each)", "new task only"]
     assert [column.seeds for column in table.columns] == [(0, 1), (0,)]
 
 
@@ -95,9 +95,9 @@ def test_the_page_shows_the_table_and_only_where_there_are_others(extension):
     runs = [extension(seed, 0.3 + seed / 100, 0.28, replay) for replay in (10, 0) for seed in (0, 1, 2)]
     page = render(runs[0], runs[1:])
     for figure in (
-        "Beside other runs",
+        "Comparison with other runs",
         "with replay (10 each)",
-        "new task alone",
+        "new task only",
         "seeds 0, 1, 2",
         "0.310",
         "−0.030",
@@ -105,7 +105,7 @@ def test_the_page_shows_the_table_and_only_where_there_are_others(extension):
         "all 3 seeds agree",
     ):
         assert figure in page, figure
-    assert "Beside other runs" not in render(runs[0])
+    assert "Comparison with other runs" not in render(runs[0])
 
 
 def test_a_task_without_figures_at_the_end_is_left_out(extension):

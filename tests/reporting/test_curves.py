@@ -28,13 +28,13 @@ def test_training_and_held_out_values_are_drawn_as_recorded(small):
 def test_the_lines_are_the_feature_baseline_and_the_best_constant_answer(small):
     plots = charts(small())["charts"]
     assert [(rule["role"], rule["value"]) for rule in plots["heldout-0"]["rules"]] == [
-        ("cheap", 0.05),
+        ("feature", 0.05),
         ("majority", 0.04),
     ]
-    assert plots["loss-0"]["rules"] == [{"role": "cheap", "value": 6.31, "label": "unigram 6.310"}]
+    assert plots["loss-0"]["rules"] == [{"role": "feature", "value": 6.31, "label": "unigram 6.310"}]
 
 
-def test_stages_that_do_not_train_a_task_are_idle_and_break_its_line(small):
+def test_stages_that_do_not_train_a_task_are_marked_untrained_and_break_its_line(small):
     stages = [
         {"iterations": {MASKING: 20}, "steps": 20},
         {"iterations": {}, "steps": 10},
@@ -42,7 +42,7 @@ def test_stages_that_do_not_train_a_task_are_idle_and_break_its_line(small):
     ]
     steps = [{"kind": "step", "step": n, "loss": {MASKING: 1.0}} for n in (10, 20, 35, 40)]
     chart = charts(small(steps, stages=stages))["charts"]["loss-0"]
-    assert chart["idle"] == [[20, 30]]
+    assert chart["untrained"] == [[20, 30]]
     assert by_role(chart)["training"] == [(10, 1.0), (20, 1.0), (34, None), (35, 1.0), (40, 1.0)]
 
 

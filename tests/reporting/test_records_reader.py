@@ -61,7 +61,9 @@ def test_a_run_that_has_only_begun_has_no_metrics_file(tmp_path):
 
 def test_whole_numbers_serve_as_floats_but_text_does_not_serve_as_a_number(tmp_path):
     assert read_records(write(tmp_path, json.dumps(STEP | {"lr": 1}) + "\n")).steps[0].lr == 1.0
-    with pytest.raises(DataError, match=r"line 1: lr: must be a number \(got 'fast'\)\. The file"):
+    with pytest.raises(
+        DataError, match=r"line 1: lr: must be a number \(got 'fast'\)\. ernie2 did not write this file"
+    ):
         read_records(write(tmp_path, json.dumps(STEP | {"lr": "fast"}) + "\n"))
 
 
@@ -88,6 +90,6 @@ def test_a_report_is_not_drawn_from_records_that_were_changed(tmp_path):
 def test_figures_without_the_best_constant_answer_are_refused_with_what_to_do(folder, small_lines):
     del small_lines[4]["tasks"]["knowledge_masking"]["constant_baseline"]
     with pytest.raises(
-        DataError, match=r"metrics\.jsonl, line 5: the figures lack the best constant answer.*train it again"
+        DataError, match=r"metrics\.jsonl, line 5: the figures lack the constant baseline.*train it again"
     ):
         read_records(folder(small_lines))

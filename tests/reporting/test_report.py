@@ -136,7 +136,7 @@ def test_the_same_records_give_the_same_page(small):
 def test_a_run_under_way_has_a_report(small, small_lines):
     text = words(render(small(small_lines[:5], status="running", finished=None)))
     assert "Still running, at step 20 of 40." in text
-    assert "Not trained yet, or not evaluated since: Capitalization prediction" in text
+    assert "Not trained yet, or not evaluated since training began: Capitalization prediction" in text
     assert "planned" in text
 
 
@@ -150,14 +150,14 @@ def test_a_stopped_run_has_no_stage_that_is_running_and_its_time_has_a_name(smal
 def test_a_run_that_has_only_begun_has_a_report(folder):
     run = folder([], status="running", finished=None)
     (run / "metrics.jsonl").unlink()
-    assert "No step has been recorded yet." in words(write_report(run).read_text(encoding="utf-8"))
+    assert "No steps are recorded yet." in words(write_report(run).read_text(encoding="utf-8"))
 
 
 def test_one_task_and_one_stage_are_enough(small, small_lines):
     html = render(
         small(small_lines[:6], tasks=[{"name": MASKING}], stages=[{"iterations": {MASKING: 20}, "steps": 20}])
     )
-    assert "The one task is above every baseline on held-out text." in words(html)
+    assert "The one task is above every baseline on held-out documents." in words(html)
     assert Page(html).open == []
 
 
@@ -208,7 +208,7 @@ def test_when_writing_fails_the_earlier_report_stays_whole(folder, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    told = r"report\.html cannot be written: No space left on device; nothing was changed\. Free some space"
+    told = r"report\.html cannot be written: No space left on device; nothing was changed\. Free space"
     with pytest.raises(StorageError, match=told):
         write_report(run)
     assert (run / "report.html").read_text(encoding="utf-8") == before

@@ -75,7 +75,7 @@ def test_the_page_has_every_table_and_sentence_of_the_study() -> None:
 def test_the_verdict_comes_before_the_figures() -> None:
     text = drawn(study_record())
     titles = (
-        "What can be told",
+        "Comparison of the methods",
         "Scores after fine-tuning",
         "Accuracy over training",
         "Forgetting",
@@ -94,16 +94,16 @@ def test_the_paper_s_figures_are_not_shown_without_the_words_on_its_size() -> No
 
 def test_names_with_markup_in_them_are_shown_as_they_are() -> None:
     record = study_record()
-    record["arms"][0]["title"] = "<b>arm</b>"
+    record["arms"][0]["title"] = "<b>method</b>"
     record["tasks"][0]["title"] = "<i>task"
     record["machine"]["cpu"] = "<u>cpu"
     record["data"]["corpora"] = {"<s>corpus": {"documents": 1, "licence": "<q>"}}
     record["settings"] = {"</pre><script>": "&"}
     record["preset"] = "</title>"
     text = drawn(record)
-    for markup in ("<b>arm", "<i>task", "<u>cpu", "<s>corpus", "<q>", "<script", "</title>,"):
+    for markup in ("<b>method", "<i>task", "<u>cpu", "<s>corpus", "<q>", "<script", "</title>,"):
         assert markup not in text
-    for shown in ("&lt;b&gt;arm", "&lt;i&gt;task", "&lt;u&gt;cpu", "&lt;s&gt;corpus", "&lt;q&gt;", "&lt;script"):
+    for shown in ("&lt;b&gt;method", "&lt;i&gt;task", "&lt;u&gt;cpu", "&lt;s&gt;corpus", "&lt;q&gt;", "&lt;script"):
         assert shown in text
 
 
@@ -117,10 +117,10 @@ def test_the_same_record_gives_the_same_page_in_whatever_order_its_runs_came() -
     ("changes", "said"),
     [
         ({"scores": False}, "No run was fine-tuned, so there are no scores."),
-        ({"sensitivity": ()}, "Nothing was run without restarts of the schedule"),
+        ({"sensitivity": ()}, "There are no runs without restarts of the schedule"),
         ({"scratch": False}, "forward transfer is not measured"),
-        ({"seeds": (0,), "sensitivity": (0,)}, "one seed: cannot be told"),
-        ({"arms": ("multitask",)}, "cannot be judged: no two of its methods have scores to compare"),
+        ({"seeds": (0,), "sensitivity": (0,)}, "one seed: no verdict"),
+        ({"arms": ("multitask",)}, "cannot be tested: no two of its methods have scores"),
     ],
 )
 def test_a_study_with_parts_missing_has_a_page_that_says_which(changes: dict[str, Any], said: str) -> None:
@@ -133,7 +133,7 @@ def test_a_study_with_parts_missing_has_a_page_that_says_which(changes: dict[str
 def test_a_study_whose_first_run_is_not_done_has_a_page() -> None:
     bare = {"runs": [], "scratch": [], "machine": {}, "data": {}, "encoder": {}, "batch_tokens": None, "finished": None}
     text = drawn(study_record() | bare | {"status": "running"})
-    assert "no two of its methods have scores to compare" in text
+    assert "no two of its methods have scores" in text
     assert "has no finished run yet" in text
 
 
@@ -171,11 +171,11 @@ def test_an_axis_holds_its_values_between_round_numbers(values: list[float], axi
 
 def test_it_is_well_formed_with_names_escaped_and_a_line_a_task_and_arm() -> None:
     record = study_record()
-    record["arms"][0]["title"] = "<b>arm & \x1b</b>"
+    record["arms"][0]["title"] = "<b>method & \x1b</b>"
     root = ElementTree.fromstring(chart(record))
-    lines = [path for path in root.iter(f"{SVG}path") if (path.get("class") or "").startswith("arm-")]
+    lines = [path for path in root.iter(f"{SVG}path") if (path.get("class") or "").startswith("method-")]
     assert len(lines) == 4 + 4 * 4  # the key, and a panel a task
-    assert any(text.text == "<b>arm & \\x1b</b>" for text in root.iter(f"{SVG}text"))
+    assert any(text.text == "<b>method & \\x1b</b>" for text in root.iter(f"{SVG}text"))
 
 
 def test_a_study_without_runs_has_a_picture_that_says_so() -> None:

@@ -10,23 +10,23 @@ SCORE = {
 
 
 def test_the_headline_counts_the_learned_tasks(small):
-    assert verdict.headline(small()) == "One of two tasks is above every baseline on held-out text."
+    assert verdict.headline(small()) == "One of two tasks is above every baseline on held-out documents."
 
 
 def test_both_all_and_none_are_said_so(small, small_lines, heldout_result):
     small_lines[9]["tasks"][CASE] = heldout_result(0.95, 0.02, 0.8)
-    said = "Both tasks are above every baseline on held-out text."
+    said = "Both tasks are above every baseline on held-out documents."
     assert verdict.headline(small(small_lines)) == said
     for task in small_lines[9]["tasks"]:
         small_lines[9]["tasks"][task] = heldout_result(0.01, 0.005, 0.8)
-    said = "None of two tasks is above every baseline on held-out text."
+    said = "None of two tasks is above every baseline on held-out documents."
     assert verdict.headline(small(small_lines)) == said
 
 
 def test_a_task_with_too_few_instances_is_neither_learned_nor_unlearned(small, small_lines, heldout_result):
     small_lines[9]["tasks"][CASE] = heldout_result(0.95, 0.02, 0.8, instances=16)
     records = small(small_lines)
-    assert verdict.headline(records).endswith(" Of one there are too few held-out instances to tell.")
+    assert verdict.headline(records).endswith(" For one there are too few held-out instances to tell.")
     said = ("Capitalization prediction (0.950 [0.930–0.970]; 16 instances)",)
     assert verdict.tasks_with_verdict(records, "too few instances to tell") == said
     assert verdict.tasks_with_verdict(records, "not learned") == ()
@@ -35,13 +35,13 @@ def test_a_task_with_too_few_instances_is_neither_learned_nor_unlearned(small, s
 def test_a_run_still_going_says_how_far_it_is(small, small_lines):
     said = verdict.headline(small(small_lines[:5], status="running", finished=None))
     assert said == (
-        "Still running, at step 20 of 40. The one task trained so far is above every baseline on held-out text."
+        "Still running, at step 20 of 40. The one task trained so far is above every baseline on held-out documents."
     )
 
 
 def test_without_any_evaluation_nothing_is_claimed(small):
     assert verdict.headline(small([], status="stopped")) == (
-        "Stopped, at step 0 of 40. No task has been evaluated on held-out text yet."
+        "Stopped, at step 0 of 40. No task has been evaluated on held-out documents yet."
     )
 
 
@@ -56,19 +56,22 @@ def test_tasks_are_named_with_accuracy_interval_and_baseline(small, small_lines)
 def test_remarks_tell_the_masked_loss_the_forgetting_and_the_margin(small, small_lines):
     loss, forgetting, margin = verdict.remarks(small([*small_lines, SCORE]))
     assert loss.endswith(
-        "loss of 5.50 nats a token against 6.31 for the feature baseline (unigram), stage by stage 6.00 → 5.50."
+        "loss of 5.50 nats per token against 6.31 for the feature baseline (unigram); by stage: 6.00 → 5.50."
     )
-    assert forgetting == "Clearly below its own best at an earlier stage’s end: Knowledge masking (0.050)."
+    assert (
+        forgetting
+        == "Forgetting beyond the 95 % interval, compared with the best earlier stage: Knowledge masking (0.050)."
+    )
     assert margin == (
-        "“Which book?” (64 labelled examples, three seeds): the pre-trained encoder’s accuracy less the untrained "
-        "one’s is +0.200 [+0.100 to +0.300]."
+        "“Which book?” (64 labelled examples, three seeds): accuracy with the pre-trained encoder minus that with "
+        "the untrained one is +0.200 [+0.100 to +0.300]."
     )
 
 
 def test_skipped_steps_are_added_up_and_told(small, small_lines):
     steps = [line for line in small_lines if line["kind"] == "step"]
     steps[0]["skipped"], steps[1]["skipped"] = 2, 1
-    assert "3 steps were skipped, for a loss or gradient that was not finite" in " ".join(
+    assert "3 steps were skipped because of a non-finite loss or gradient" in " ".join(
         verdict.remarks(small(small_lines))
     )
     assert "skipped" not in " ".join(verdict.remarks(small()))

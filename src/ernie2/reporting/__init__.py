@@ -1,1 +1,1 @@
-"""The records of a run become one page of HTML that needs nothing else."""
+"""Write reports of runs, fine-tuning results and studies as self-contained HTML pages."""

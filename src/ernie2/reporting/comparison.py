@@ -1,8 +1,8 @@
-"""Runs side by side: what each task kept, seeds taken together.
+"""Compare the final held-out accuracy of each task across runs.
 
-Runs that differ in nothing but the seed are one column; other rules of sampling or numerics are a difference. Of a run
-that extends another, "before" is what the finished run had reached and "change" what the extension made of it, told
-apart run by run, so that seeds do not blur it.
+Runs that differ only in the seed form one column; other sampling or numerics rules are a difference. For a run that
+extends another, "before" is the accuracy of the finished run and "change" the difference after the extension. It is
+computed per run, so that differences between seeds do not add to its interval.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from ernie2.studies.analysis.statistics import Estimate, estimate
 from ernie2.training.run_record import RunRecord, TaskRecord
 
 _IGNORED_KEYS = ("name", "about", "run", "seed", "shards", "corpora")
-"""Keys of a recipe in which runs of one column may differ."""
+"""Keys of a recipe that may differ within a column."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """Runs that differ in nothing but the seed."""
+    """Runs that differ only in the seed."""
 
     label: str
     runs: tuple[Records, ...]
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Their seeds, sorted."""
+        """The sorted seeds of the runs."""
         return tuple(sorted(records.run.seed for records in self.runs))
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A task at the end of a column's runs; `change` since before the extension, where they are extensions."""
+    """A task at the end of a column's runs; `change`: the difference since before the extension, for extensions."""
 
     after: Estimate
     change: Estimate | None
@@ -43,9 +43,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One task over the columns: accuracy of its best `baseline`, `before` of the finished runs extended.
+    """One task in all columns, with the accuracy of its best `baseline` and `before`, that of the runs extended.
 
-    Intervals over several seeds are Student's t; of one run that of its held-out evaluation, for a difference none.
+    Intervals over several seeds are Student's t. That of one run is from its held-out evaluation; its change has none.
     """
 
     task: TaskRecord
@@ -56,7 +56,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The table; `same_text` tells whether all runs were evaluated on the same held-out documents."""
+    """The table; `same_text`: whether all runs were evaluated on the same held-out documents."""
 
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
@@ -64,12 +64,12 @@ class Comparison:
 
     @property
     def extended(self) -> bool:
-        """Whether any of the runs extends another."""
+        """Whether any run extends another."""
         return any(row.before is not None for row in self.rows)
 
 
 def compare(runs: Sequence[Records]) -> Comparison:
-    """Sets the last held-out accuracy of every task of `runs` side by side, columns in the order of their first run."""
+    """Compare the last held-out accuracy of every task of `runs`; columns are in the order of their first run."""
     grouped: dict[str, list[Records]] = {}
     for records in runs:
         grouped.setdefault(_column_key(records.run), []).append(records)
@@ -85,7 +85,7 @@ def compare(runs: Sequence[Records]) -> Comparison:
 
 
 def result_before(records: Records, task: str) -> Result | None:
-    """What the finished run had reached on `task` before this run extended it; None for the task that came."""
+    """Return the result on `task` before this run extended the finished run; None for the new task."""
     extension = records.run.extended_from
     if extension is None:
         return None
@@ -94,24 +94,24 @@ def result_before(records: Records, task: str) -> Result | None:
 
 
 def _row(task: TaskRecord, columns: Sequence[Column], runs: Sequence[Records]) -> Row:
-    ends = [result for records in runs if (result := final_result(records, task.name)) is not None]
-    baseline = estimate(dict(enumerate(result.verdict.baseline_accuracy for result in ends)))
+    finals = [result for records in runs if (result := final_result(records, task.name)) is not None]
+    baseline = estimate(dict(enumerate(result.verdict.baseline_accuracy for result in finals)))
     # a finished run that several runs extend counts once
     sources = {
-        (records.run.extended_from.run, records.run.extended_from.step): found
+        (records.run.extended_from.run, records.run.extended_from.step): result
         for records in runs
-        if records.run.extended_from is not None and (found := result_before(records, task.name)) is not None
+        if records.run.extended_from is not None and (result := result_before(records, task.name)) is not None
     }
     cells = tuple(_cell(column, task.name) for column in columns)
     return Row(task, baseline.mean if baseline else None, _average(sources.values()), cells)
 
 
 def _cell(column: Column, task: str) -> Cell | None:
-    ends = [(records, result) for records in column.runs if (result := final_result(records, task)) is not None]
-    after = _average(result for _, result in ends)
+    finals = [(records, result) for records in column.runs if (result := final_result(records, task)) is not None]
+    after = _average(result for _, result in finals)
     changes = (
         result.accuracy - start.accuracy
-        for records, result in ends
+        for records, result in finals
         if (start := result_before(records, task)) is not None
         and start.accuracy is not None
         and result.accuracy is not None
@@ -121,11 +121,11 @@ def _cell(column: Column, task: str) -> Cell | None:
 
 def _average(results: Iterable[Result]) -> Estimate | None:
     by_run = dict(enumerate(results))
-    found = estimate({number: result.accuracy for number, result in by_run.items()})
-    if found is None or len(found.values) > 1:
-        return found
-    (only,) = found.values
-    return replace(found, low=by_run[only].low, high=by_run[only].high, note="")
+    mean = estimate({number: result.accuracy for number, result in by_run.items()})
+    if mean is None or len(mean.values) > 1:
+        return mean
+    (only,) = mean.values
+    return replace(mean, low=by_run[only].low, high=by_run[only].high, note="")
 
 
 def _column_key(run: RunRecord) -> str:
@@ -140,6 +140,6 @@ def _label(run: RunRecord) -> str:
     trained_now = run.stages[extension.stages].iterations
     replayed = [count for task, count in trained_now.items() if task != extension.task]
     if not replayed:
-        return "new task alone"
+        return "new task only"
     low, high = min(replayed), max(replayed)
     return f"with replay ({low:,} each)" if low == high else f"with replay ({low:,} to {high:,} each)"

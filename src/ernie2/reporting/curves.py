@@ -1,4 +1,4 @@
-"""The page's charts as data: what `assets/charts.js` draws, free of anything JSON cannot hold."""
+"""The data of the report's charts, as JSON values for `assets/charts.js`."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from ernie2.reporting.progress import StageSpan, is_trained, stage_spans
 from ernie2.reporting.records_reader import Records, Result
 
 MAX_POINTS = 600
-"""A training curve of more lines than this is drawn as means of neighbouring lines."""
+"""A training curve with more points is drawn as means of adjacent points."""
 
 Point = tuple[int, float | None]
 
 
 def charts(records: Records) -> dict[str, Any]:
-    """All charts: `steps` (right end of the common axis), `stages`, and `charts` by the id of their place in the page.
+    """Return `steps` (the end of the common axis), `stages`, and `charts` by the id of their element in the page.
 
-    A chart is {"series": [{"role", "x", "y"}], "rules": [{"role", "value", "label"}], "idle": [[from, to]], "form"}.
-    A null in `y` is a gap; a step that is absent is passed over.
+    A chart is {"series": [{"role", "x", "y"}], "rules": [{"role", "value", "label"}], "untrained": [[from, to]],
+    "form"}. A null in `y` is a gap in the line; a missing step is not.
     """
     stages = stage_spans(records)
     plots: dict[str, Any] = {}
@@ -52,9 +52,11 @@ def _loss_chart(records: Records, task: str, stages: Sequence[StageSpan]) -> dic
         points.append((step.step, step.loss[task]))
         weights.append(max(1, step.count.get(task, 1)))
     before, after = _heldout_points(records, task, "loss")
-    cheap = _last(records, task).feature_baseline
+    baseline = _last(records, task).feature_baseline
     series = {"training": downsample(points, weights), "before": before, "heldout": after}
-    return _chart(series, [("cheap", cheap.loss, cheap.feature or "feature baseline")], _untrained_spans(task, stages))
+    return _chart(
+        series, [("feature", baseline.loss, baseline.feature or "feature baseline")], _untrained_spans(task, stages)
+    )
 
 
 def _accuracy_chart(records: Records, task: str, stages: Sequence[StageSpan]) -> dict[str, Any]:
@@ -62,8 +64,8 @@ def _accuracy_chart(records: Records, task: str, stages: Sequence[StageSpan]) ->
     series["before"], series["heldout"] = _heldout_points(records, task, "accuracy")
     last = _last(records, task)
     rules = [
-        ("cheap", last.feature_baseline.accuracy, last.feature_baseline.feature or "feature baseline"),
-        ("majority", last.constant_baseline.accuracy, "best constant"),
+        ("feature", last.feature_baseline.accuracy, last.feature_baseline.feature or "feature baseline"),
+        ("majority", last.constant_baseline.accuracy, "constant baseline"),
     ]
     return _chart(series, rules, _untrained_spans(task, stages))
 
@@ -71,10 +73,10 @@ def _accuracy_chart(records: Records, task: str, stages: Sequence[StageSpan]) ->
 def _chart(
     series: Mapping[str, Sequence[Point]],
     rules: Iterable[tuple[str, float | None, str]] = (),
-    idle: Sequence[Sequence[int]] = (),
+    untrained: Sequence[Sequence[int]] = (),
     form: str = "decimal",
 ) -> dict[str, Any]:
-    """`series`: points by role; `rules`: role, value and label of each horizontal line, left out where not finite."""
+    """Return a chart. `series`: points by role. `rules`: role, value and label of the horizontal lines, if finite."""
     return {
         "series": [_series(role, points) for role, points in series.items()],
         "rules": [
@@ -82,13 +84,13 @@ def _chart(
             for role, value, label in rules
             if _finite(value) is not None
         ],
-        "idle": idle,
+        "untrained": untrained,
         "form": form,
     }
 
 
 def _heldout_points(records: Records, task: str, key: str) -> tuple[list[Point], list[Point]]:
-    """Held-out values before the task's training began, and since."""
+    """Return the held-out values before and after the task's training began."""
     before: list[Point] = []
     after: list[Point] = []
     for evaluation in records.heldout:
@@ -98,41 +100,41 @@ def _heldout_points(records: Records, task: str, key: str) -> tuple[list[Point],
 
 
 def _last(records: Records, task: str) -> Result:
-    """The last evaluation's result of the task."""
+    """Return the last result of the task."""
     return next((one.tasks[task] for one in reversed(records.heldout) if task in one.tasks), Result())
 
 
 def _untrained_spans(task: str, stages: Sequence[StageSpan]) -> list[list[int]]:
-    """Steps of the stages that do not train the task."""
+    """Return [begin, end] of the stages that do not train the task."""
     return [[span.begin, span.end] for span in stages if task not in span.active]
 
 
 def _paused_between(task: str, earlier: int, later: int, stages: Sequence[StageSpan]) -> bool:
-    """Whether a stage without the task lies between two steps."""
+    """Return whether a stage without the task lies between two steps."""
     return any(earlier <= begin and end < later for begin, end in _untrained_spans(task, stages))
 
 
 def downsample(points: Sequence[Point], weights: Sequence[int] | None = None, limit: int = MAX_POINTS) -> list[Point]:
-    """At most about `limit` points: runs of neighbours become their weighted mean at their last step; gaps stay.
+    """Reduce to about `limit` points: groups of adjacent points become their weighted mean at the last step; gaps stay.
 
-    A mean is over the finite values of its run, and a gap where there is none.
+    A mean uses the finite values of its group; without any it is a gap.
     """
     weigh = list(weights) if weights is not None else [1] * len(points)
-    each = math.ceil(len(points) / limit)
-    thinned: list[Point] = []
+    size = math.ceil(len(points) / limit)
+    means: list[Point] = []
     total = weight = 0.0
-    taken = 0
+    count = 0
     for index, (step, value) in enumerate(points):
-        found = _finite(value)
-        if found is not None:
-            total, weight = total + found * weigh[index], weight + weigh[index]
-        taken += 1
+        finite = _finite(value)
+        if finite is not None:
+            total, weight = total + finite * weigh[index], weight + weigh[index]
+        count += 1
         gap_next = index + 1 == len(points) or weigh[index + 1] == 0
-        if taken >= each or gap_next or weigh[index] == 0:
-            thinned.append((step, total / weight if weight else None))
+        if count >= size or gap_next or weigh[index] == 0:
+            means.append((step, total / weight if weight else None))
             total = weight = 0.0
-            taken = 0
-    return thinned
+            count = 0
+    return means
 
 
 def _series(role: str, points: Sequence[Point]) -> dict[str, Any]:

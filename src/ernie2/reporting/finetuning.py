@@ -1,4 +1,4 @@
-"""The results of fine-tuning → `results.json`, `results.md`, and `results.html`, a page that needs nothing else."""
+"""Write fine-tuning results as `results.json`, `results.md`, and `results.html`, a self-contained page."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ RESULTS_FILE, PAGE_FILE = "results.json", "results.html"
 
 
 def write_results(folder: Path, record: Mapping[str, Any]) -> None:
-    """Write a record of JSON values as `results.json`, as Markdown and as a page. Raises `StorageError`."""
+    """Write `record`, a JSON object, as `results.json`, as Markdown and as HTML. Raises `StorageError`."""
     write_json(folder / RESULTS_FILE, record)
     write_text(folder / "results.md", render(record, "finetuning.md.jinja"))
-    write_text(folder / PAGE_FILE, render(record), advice=f"The results themselves are in {folder / RESULTS_FILE}.")
+    write_text(folder / PAGE_FILE, render(record), advice=f"The results are in {folder / RESULTS_FILE}.")
 
 
 def render(record: Mapping[str, Any], asset: str = "finetuning.html.jinja") -> str:
-    """The page as HTML, or as Markdown by `finetuning.md.jinja`; the same record gives the same text."""
+    """Return the page as HTML, or as Markdown with `finetuning.md.jinja`; the output is deterministic."""
     lines = [(one, row, dot_positions(row["values"].values())) for one in record["datasets"] for row in one["rows"]]
     pages = template_environment()
     pages.filters["percentage"] = percentage
@@ -29,17 +29,17 @@ def render(record: Mapping[str, Any], asset: str = "finetuning.html.jinja") -> s
 
 
 def percentage(value: float | None) -> str:
-    """A percentage with one decimal, `none` where there is none."""
+    """Return a percentage with one decimal, or "none"."""
     return "none" if value is None or not math.isfinite(value) else f"{value:.1f}"
 
 
 def dot_positions(values: Sequence[float | None]) -> list[tuple[float, float]]:
-    """Each finite value with its place on an axis of 0 to 100, in percent of the width."""
+    """Return (position, value) of each finite value on an axis of 0 to 100; positions are percentages of the width."""
     return [(min(100.0, max(0.0, value)), value) for value in values if value is not None and math.isfinite(value)]
 
 
 def remarks(record: Mapping[str, Any]) -> Iterator[str]:
-    """What must stand beside the figures: runs that diverged, how the paper's compare, what was left out."""
+    """Yield remarks on diverged runs, the comparison with the paper, and withheld scores."""
     if record["glue_withheld"]:
         yield record["glue_withheld"]
     yield from record["notes"]

@@ -1,4 +1,4 @@
-"""How far a run has come: where its stages lie in global steps, and which tasks an evaluation finds trained."""
+"""Progress of a run: its stages in global steps, and which tasks were trained at an evaluation."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from ernie2.training.run_record import RunRecord
 
 @dataclass(frozen=True)
 class StageSpan:
-    """A stage's place: global steps `begin` (exclusive) to `end`; where it has not ended, `end` is the planned one."""
+    """The global steps of a stage, `begin` (exclusive) to `end`; `end` is as planned until the stage has ended."""
 
     name: str
     begin: int
     end: int
     state: Literal["done", "running", "stopped", "planned"]
     active: frozenset[str]
-    """Tasks that have iterations in this stage."""
+    """Tasks with iterations in this stage."""
 
 
 def stage_spans(records: Records) -> tuple[StageSpan, ...]:
-    """The stages in order, as they were trained so far and as planned after that."""
+    """Return the stages in order, as trained so far and then as planned."""
     begins = {event.stage: event.step for event in records.events if event.event == "begin"}
     ends = {event.stage: event.step for event in records.events if event.event == "end"}
     unfinished: Literal["running", "stopped"] = "running" if records.run.status == "running" else "stopped"
@@ -39,7 +39,7 @@ def stage_spans(records: Records) -> tuple[StageSpan, ...]:
 
 
 def introduction_stage(run: RunRecord, task: str) -> int | None:
-    """Index of the stage in which `task` enters, or None when no stage trains it."""
+    """Return the index of the stage that introduces `task`, or None if no stage trains it."""
     for index, stage in enumerate(run.stages):
         if task in stage.introduced or (not stage.introduced and stage.iterations.get(task, 0) > 0):
             return index
@@ -47,20 +47,20 @@ def introduction_stage(run: RunRecord, task: str) -> int | None:
 
 
 def is_trained(run: RunRecord, task: str, evaluation: HeldOut) -> bool:
-    """Whether `evaluation` was made after training on `task` had begun; before that its figures are zero-shot."""
-    entered = introduction_stage(run, task)
-    if entered is None:
+    """Return whether training on `task` had begun at `evaluation`; if not, its figures are zero-shot."""
+    stage = introduction_stage(run, task)
+    if stage is None:
         return False
-    return evaluation.stage > entered or (evaluation.stage == entered and evaluation.at != "start")
+    return evaluation.stage > stage or (evaluation.stage == stage and evaluation.at != "start")
 
 
 def stage_ends(records: Records) -> dict[int, HeldOut]:
-    """Stage index → the evaluation at that stage's end."""
+    """Return the evaluations at the end of each stage, by stage index."""
     return {evaluation.stage: evaluation for evaluation in records.heldout if evaluation.at == "stage_end"}
 
 
 def final_result(records: Records, task: str) -> Result | None:
-    """The last held-out result of a task, or None where it was not evaluated since its training began."""
+    """Return the last held-out result of a task, or None if it was not evaluated since its training began."""
     for evaluation in reversed(records.heldout):
         if task in evaluation.tasks and is_trained(records.run, task, evaluation):
             return evaluation.tasks[task]
@@ -68,6 +68,6 @@ def final_result(records: Records, task: str) -> Result | None:
 
 
 def last_step(records: Records) -> int:
-    """The last global step the records know of."""
+    """Return the last global step in the records."""
     steps = [step.step for step in records.steps]
     return max(steps + [event.step for event in records.events] + [point.step for point in records.heldout], default=0)

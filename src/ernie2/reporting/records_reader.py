@@ -1,7 +1,7 @@
-"""What a run wrote down, read back as typed values: `RUN/run.json` and `RUN/metrics.jsonl`.
+"""Read the records of a run, `RUN/run.json` and `RUN/metrics.jsonl`, as typed values.
 
-Unknown keys of a line are ignored and optional ones may be missing. A run killed while writing leaves its last line cut
-short; that line is ignored. Where a run repeats steps, of two lines about the same one the later counts.
+Unknown keys are ignored, and optional ones may be missing. An incomplete last line, left by a kill, is ignored. If a
+run repeats steps, the later of two lines on the same step counts.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ Integer = Annotated[int, Strict()]
 Number = Annotated[float, Strict()]
 
 
-class Values(BaseModel):
-    """What a JSON object of a record says; null stands for a key's default."""
+class RecordLine(BaseModel):
+    """A JSON object of a record; null means the default of a key."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -35,11 +35,12 @@ class Values(BaseModel):
         )
 
 
-Kind = TypeVar("Kind", bound=Values)
+Kind = TypeVar("Kind", bound=RecordLine)
 
 
-class StageEvent(Values):
-    """A stage began or ended at global step `step`; `iterations` and `dropped_iterations` are per task, at its end."""
+class StageEvent(RecordLine):
+    """The begin or end of a stage at global step `step`; at the end with `iterations` and `dropped_iterations` per
+    task."""
 
     event: str
     stage: Integer
@@ -49,10 +50,10 @@ class StageEvent(Values):
     dropped_iterations: dict[str, Integer] = {}
 
 
-class Step(Values):
-    """Means over the steps since the line before; a task that was not active is absent.
+class Step(RecordLine):
+    """Means over the steps since the previous line; only tasks trained in them are included.
 
-    `skipped`: how many of them were not finite, changed nothing and are in no mean.
+    `skipped`: the number of steps with a non-finite loss or gradient; they are skipped and not in the means.
     """
 
     step: Integer
@@ -67,8 +68,8 @@ class Step(Values):
     skipped: Integer = 0
 
 
-class Baseline(Values):
-    """What a baseline reaches on the same held-out instances; `feature` names that of the feature baseline."""
+class Baseline(RecordLine):
+    """Result of a baseline on the same held-out instances; `feature` is the feature of the feature baseline."""
 
     accuracy: Number | None = None
     loss: Number | None = None
@@ -76,10 +77,10 @@ class Baseline(Values):
     feature: str = ""
 
 
-class Result(Values):
+class Result(RecordLine):
     """One task's held-out evaluation; `low` and `high` bound the 95 % interval of `accuracy`.
 
-    Baselines: the majority class of training, the best constant answer on these instances, and one feature.
+    The baselines are evaluated on the same instances.
     """
 
     instances: Integer | None = None
@@ -100,8 +101,8 @@ class Result(Values):
         return verdict(self.instances, self.low, {key: baseline.accuracy for key, baseline in accuracies.items()})
 
 
-class HeldOut(Values):
-    """A held-out evaluation of all tasks of the run, also of those not introduced yet."""
+class HeldOut(RecordLine):
+    """A held-out evaluation of all tasks of the run, including those not introduced yet."""
 
     step: Integer
     stage: Integer = 0
@@ -109,8 +110,8 @@ class HeldOut(Values):
     tasks: dict[str, Result] = {}
 
 
-class Score(Values):
-    """A downstream task, learned by the pre-trained and by the untrained encoder, one value a seed."""
+class Score(RecordLine):
+    """Scores on a downstream task with the pre-trained and with the untrained encoder, one value per seed."""
 
     name: str
     metric: str = "accuracy"
@@ -129,7 +130,7 @@ class Score(Values):
 
 @dataclass(frozen=True)
 class Records:
-    """Everything a report is made of; `steps` and `heldout` are in order of their step."""
+    """The records of a run; `steps` and `heldout` are sorted by step."""
 
     run: RunRecord
     events: tuple[StageEvent, ...] = ()
@@ -139,10 +140,10 @@ class Records:
 
 
 def read_records(run: Path, record: RunRecord | None = None) -> Records:
-    """Read the records of a run folder; a missing or empty metrics.jsonl is a run that has only just begun.
+    """Read the records of a run folder; metrics.jsonl may be missing or empty if the run has just begun.
 
-    `record`: in place of what run.json says. Raises `CheckpointError` where `run` is not a run folder or a record file
-    is damaged, `DataError` where a line of metrics.jsonl lacks figures.
+    `record` replaces the content of run.json. Raises `CheckpointError` if `run` is not a run folder or a record file is
+    damaged, `DataError` if a line of metrics.jsonl lacks figures.
     """
     files = run_files.Records(run)
     record = record or read_run(run)
@@ -156,8 +157,8 @@ def read_records(run: Path, record: RunRecord | None = None) -> Records:
                 one.feature_baseline.accuracy is not None and one.constant_baseline.accuracy is None for one in results
             ):
                 raise DataError(
-                    f"{where}: the figures lack the best constant answer, so an earlier ernie2 wrote this run. "
-                    "Make its report with the version that made it, or train it again."
+                    f"{where}: the figures lack the constant baseline, so an earlier version of ernie2 wrote this run. "
+                    "Write its report with that version, or train it again."
                 )
             latest[name][tuple(getattr(value, key) for key in keys)] = value
     return Records(
@@ -169,13 +170,13 @@ def read_records(run: Path, record: RunRecord | None = None) -> Records:
     )
 
 
-_KINDS: dict[str, tuple[type[Values], tuple[str, ...]]] = {
+_KINDS: dict[str, tuple[type[RecordLine], tuple[str, ...]]] = {
     "stage": (StageEvent, ("event", "stage")),
     "step": (Step, ("step",)),
     "heldout": (HeldOut, ("step", "stage", "at")),
     "score": (Score, ("name",)),
 }
-"""`kind` of a line of metrics.jsonl → its values, and what tells two such lines apart."""
+"""`kind` of a line of metrics.jsonl → its class, and the keys that identify a line."""
 
 
 def _decode(kind: type[Kind], value: Any, where: str) -> Kind:
@@ -183,4 +184,4 @@ def _decode(kind: type[Kind], value: Any, where: str) -> Kind:
         return kind.model_validate(value)
     except ValidationError as error:
         first = explain(error, kind, value)[0].rstrip(".")
-        raise DataError(f"{where}: {first}. The file was not written by ernie2.") from error
+        raise DataError(f"{where}: {first}. ernie2 did not write this file.") from error

@@ -1,7 +1,7 @@
-"""A run's records → `RUN/report.html`, one file that needs nothing else: no network, no fonts, no other files.
+"""Write the report of a run, `RUN/report.html`: one self-contained file without network access, fonts or other files.
 
-The page is laid out in `assets/report.html.jinja`; `assets/charts.js` draws its curves with uPlot (MIT), which is
-embedded with its licence. Everything the records say is escaped, so names with markup in them are shown as they are.
+The template is `assets/report.html.jinja`; `assets/charts.js` draws the charts with uPlot (MIT), which is embedded with
+its licence. All values are escaped.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ REPORT_FILE = "report.html"
 def write_report(run: Path, others: Sequence[Path] = (), record: RunRecord | None = None) -> Path:
     """Write the report of a run folder, finished or not, atomically; return its path, `RUN/report.html`.
 
-    With `others`, the page also compares what each task kept in them. `record`: in place of what run.json says,
-    as it is written there next. Raises `CheckpointError` where `run` is not a run or its records are damaged,
-    `DataError` where they lack figures, `StorageError` where the page cannot be written.
+    `others`: run folders to compare it with. `record` replaces the content of run.json, before it is written there.
+    Raises `CheckpointError` if `run` is not a run or its records are damaged, `DataError` if they lack figures,
+    `StorageError` if the page cannot be written.
     """
     page = render(read_records(run, record), [read_records(other) for other in others])
-    advice = f"Free some space or allow writing there, then run `ernie2 report {run}`; the run itself is untouched."
+    advice = f"Free space or allow writing there, then run `ernie2 report {run}`; the run itself is unchanged."
     write_text(run / REPORT_FILE, page, advice=advice)
     return run / REPORT_FILE
 
 
 def render(records: Records, others: Sequence[Records] = ()) -> str:
-    """The whole page as HTML, with a comparison where there are `others`; the same records give the same text."""
+    """Return the page as HTML, with a comparison if there are `others`; the output is deterministic."""
     run = records.run
     steps = [step for step in records.steps if step.seconds is not None]
     return render_template(
@@ -57,7 +57,7 @@ def render(records: Records, others: Sequence[Records] = ()) -> str:
         learned=verdict.tasks_with_verdict(records, LEARNED),
         unlearned=verdict.tasks_with_verdict(records, NOT_LEARNED),
         undecided=verdict.tasks_with_verdict(records, TOO_FEW),
-        least_instances=MIN_INSTANCES,
+        min_instances=MIN_INSTANCES,
         unevaluated=verdict.unevaluated_tasks(records),
         remarks=verdict.remarks(records),
         introduction_stage=progress.introduction_stage,
@@ -74,18 +74,18 @@ def render(records: Records, others: Sequence[Records] = ()) -> str:
 
 
 def json_for_script(value: Any) -> str:
-    """JSON that may stand inside a <script> element: no character in it can end the element or open a comment."""
+    """Return JSON for a <script> element; no character in it can end the element or open a comment."""
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def render_template(template: str, *values: Mapping[str, Any], **more: Any) -> str:
-    """Return a page: a template of `assets/` with its values put in, escaped."""
+    """Render a template of `assets/` with escaped values."""
     return template_environment().get_template(template).render(*values, **more)
 
 
 def template_environment() -> jinja2.Environment:
-    """What the pages of this room are laid out with: their assets, numbers in words, everything escaped."""
+    """Return the Jinja environment of all pages: assets, filters for numbers, automatic escaping."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(ASSETS),
         autoescape=True,
@@ -115,10 +115,10 @@ def template_environment() -> jinja2.Environment:
 
 
 def _printable(value: object) -> object:
-    """A string with escape sequences spelled out; markup and other values as they are."""
+    """Make control characters of a string visible; return markup and other values unchanged."""
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _read_asset(name: str) -> Any:
-    """A file of `assets/` as trusted markup."""
+    """Return a file of `assets/` as trusted markup."""
     return Markup((ASSETS / name).read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Downstream scores as dot plots: the pre-trained encoder against the untrained one, a dot for each seed."""
+"""Dot plots of downstream scores: the pre-trained and the untrained encoder, one dot per seed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ernie2.reporting.records_reader import Score
 
 @dataclass(frozen=True)
 class DotRow:
-    """Values of one encoder on a dot plot: (place in percent of the width, value) for each seed, and their mean."""
+    """Values of one encoder: (position in percent of the width, value) of each seed, and of their mean."""
 
     name: str
     kind: str
@@ -21,7 +21,7 @@ class DotRow:
 
 @dataclass(frozen=True)
 class DotPlot:
-    """A downstream score as dots on one axis; places are percentages of its width."""
+    """A downstream score as a dot plot; positions are percentages of its width."""
 
     score: Score
     rows: tuple[DotRow, ...]
@@ -30,7 +30,7 @@ class DotPlot:
 
 
 def dot_plot(score: Score) -> DotPlot:
-    """The plot of one score; its axis holds every value with at most a handful of ticks."""
+    """Return the plot of one score; its axis covers all values with a few ticks."""
     values = [value for value in (*score.pretrained, *score.untrained, score.majority) if value is not None]
     values = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
     span = max(values) - min(values)
@@ -38,15 +38,15 @@ def dot_plot(score: Score) -> DotPlot:
     low, high = math.floor(min(values) / step - 0.25) * step, math.ceil(max(values) / step + 0.25) * step
     steps = round((high - low) / step)
 
-    def place(value: float) -> float:
+    def position(value: float) -> float:
         return round(100 * (value - low) / (high - low), 2)
 
     rows = []
-    for name, kind, seen in (("pre-trained", "model", score.pretrained), ("untrained", "plain", score.untrained)):
-        finite = [value for value in seen if math.isfinite(value)]
+    for name, kind, scores in (("pre-trained", "model", score.pretrained), ("untrained", "plain", score.untrained)):
+        finite = [value for value in scores if math.isfinite(value)]
         mean = sum(finite) / len(finite) if finite else None
-        dots = tuple((place(value), value) for value in finite)
-        rows.append(DotRow(name, kind, dots, None if mean is None else (place(mean), mean)))
+        dots = tuple((position(value), value) for value in finite)
+        rows.append(DotRow(name, kind, dots, None if mean is None else (position(mean), mean)))
     ticks = tuple((round(100 * n / steps, 2), decimal(low + n * step, 2)) for n in range(steps + 1))
-    majority = None if score.majority is None else (place(score.majority), score.majority)
+    majority = None if score.majority is None else (position(score.majority), score.majority)
     return DotPlot(score, tuple(rows), majority, ticks)

@@ -1,4 +1,4 @@
-"""The page's tables as plain rows: the forgetting matrix, the final figures, the usable data."""
+"""The rows of the report's tables: forgetting matrix, final results, usable documents."""
 
 from __future__ import annotations
 
@@ -14,44 +14,47 @@ from ernie2.training.run_record import TaskRecord, UsableRecord
 
 @dataclass(frozen=True)
 class MatrixCell:
-    """A task's held-out accuracy after a stage, and how it stands to the best baseline."""
+    """A task's held-out accuracy after a stage, compared with the best baseline."""
 
     result: Result
     zero_shot: bool
     """The task had not been trained yet."""
     side: str
-    """"above" or "below" the best baseline with the whole interval, else "level", also with too few instances."""
+    """"above" or "below" if the entire interval is above or below the best baseline; "level" otherwise, and with too
+    few instances."""
     shade: float
-    """Above: share of the row's best gain over the best baseline. Below: the share of its deepest gap. Zero-shot: 0."""
+    """0 to 1: the distance to the best baseline as a share of the row's largest in the same direction; 0 for
+    zero-shot."""
 
 
 @dataclass(frozen=True)
 class MatrixRow:
-    """One task after each stage; None where it was not evaluated."""
+    """One task after each stage; None for a stage without evaluation."""
 
     task: TaskRecord
     cells: tuple[MatrixCell | None, ...]
     forgetting: float | None
-    """Best accuracy at a stage's end since the task was introduced, minus the last one; None below two such ends."""
+    """Best accuracy at a stage's end since the task was introduced, minus the last one; None for fewer than two."""
     clear: bool
-    """The best lies above the whole interval of the last one."""
+    """Whether the best accuracy lies above the interval of the last one."""
 
 
 def forgetting_matrix(records: Records) -> tuple[MatrixRow, ...]:
-    """Held-out accuracy of each task (rows) at the end of each stage (columns)."""
+    """Return the held-out accuracy of each task (rows) at the end of each stage (columns)."""
     ends = stage_ends(records)
     rows = []
     for task in records.run.tasks:
-        found = {index: end.tasks[task.name] for index, end in ends.items() if task.name in end.tasks}
-        shot = {index: not is_trained(records.run, task.name, ends[index]) for index in found}
-        gains = {index: 0.0 if shot[index] else _gain(result) for index, result in found.items()}
+        results = {index: end.tasks[task.name] for index, end in ends.items() if task.name in end.tasks}
+        zero_shot = {index: not is_trained(records.run, task.name, ends[index]) for index in results}
+        gains = {index: 0.0 if zero_shot[index] else _gain(result) for index, result in results.items()}
         cells = tuple(
-            MatrixCell(found[index], shot[index], _side(found[index]), _shade(gains[index], gains.values()))
-            if index in found
+            MatrixCell(results[index], zero_shot[index], _side(results[index]), _shade(gains[index], gains.values()))
+            if index in results
             else None
             for index in range(len(records.run.stages))
         )
-        since = [found[index] for index in sorted(found) if not shot[index] and _is_finite(found[index].accuracy)]
+        trained = [results[index] for index in sorted(results) if not zero_shot[index]]
+        since = [result for result in trained if _is_finite(result.accuracy)]
         rows.append(MatrixRow(task, cells, *_forgetting(since)))
     return tuple(rows)
 
@@ -70,12 +73,12 @@ def _gain(result: Result) -> float:
 
 
 def _side(result: Result) -> str:
-    found = result.verdict
-    if found.word == LEARNED:
+    verdict = result.verdict
+    if verdict.word == LEARNED:
         return "above"
-    if found.word == TOO_FEW or found.baseline_accuracy is None or result.high is None:
+    if verdict.word == TOO_FEW or verdict.baseline_accuracy is None or result.high is None:
         return "level"
-    return "below" if result.high < found.baseline_accuracy else "level"
+    return "below" if result.high < verdict.baseline_accuracy else "level"
 
 
 def _shade(gain: float, gains: Iterable[float]) -> float:
@@ -88,12 +91,12 @@ def _is_finite(value: float | None) -> bool:
 
 
 def final_rows(records: Records) -> list[tuple[TaskRecord, Result | None, VerdictWord]]:
-    """Each task, its last held-out result (None before any) and the word for how it stands."""
-    ends = ((task, final_result(records, task.name)) for task in records.run.tasks)
-    return [(task, result, NOT_TRAINED if result is None else result.verdict.word) for task, result in ends]
+    """Return each task, its last held-out result (None before any) and its verdict."""
+    results = ((task, final_result(records, task.name)) for task in records.run.tasks)
+    return [(task, result, NOT_TRAINED if result is None else result.verdict.word) for task, result in results]
 
 
 def usable_rows(records: Records) -> list[tuple[str, Mapping[str, UsableRecord]]]:
-    """Title of a task and its usable documents by corpus, in the order of the run's tasks, then any others."""
+    """Return titles of tasks with their usable documents by corpus, in the order of the run's tasks, then others."""
     usable, titles = records.run.data.usable, {task.name: task.title for task in records.run.tasks}
     return [(titles.get(name, name), usable[name]) for name in dict.fromkeys((*titles, *usable)) if name in usable]

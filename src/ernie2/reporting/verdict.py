@@ -1,4 +1,4 @@
-"""What came of a run, in plain sentences: which tasks are learned, and what they kept."""
+"""The results of a run in sentences: which tasks are learned, and forgetting."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ernie2.training.run_record import TaskRecord
 
 
 def headline(records: Records) -> str:
-    """How many of the trained tasks are learned, of how many that cannot be told, and how far the run is."""
+    """Return a sentence with the number of tasks that are learned or undecided, and the progress of the run."""
     words = [word for _, result, word in final_rows(records) if result is not None]
     if not words:
-        return f"{_state(records)}No task has been evaluated on held-out text yet."
+        return f"{_state(records)}No task has been evaluated on held-out documents yet."
     learned, few = words.count(LEARNED), words.count(TOO_FEW)
     of = "task" if len(words) == 1 else "tasks"
     if learned == len(words):
@@ -22,9 +22,9 @@ def headline(records: Records) -> str:
     else:
         who = f"{'none' if learned == 0 else number_word(learned)} of {number_word(len(words))} {of}"
     so_far = " trained so far" if len(words) < len(records.run.tasks) else ""
-    sentence = f"{who}{so_far} {'is' if learned <= 1 else 'are'} above every baseline on held-out text."
-    untold = f" Of {number_word(few)} there are too few held-out instances to tell." if few else ""
-    return _state(records) + sentence[0].upper() + sentence[1:] + untold
+    sentence = f"{who}{so_far} {'is' if learned <= 1 else 'are'} above every baseline on held-out documents."
+    undecided = f" For {number_word(few)} there are too few held-out instances to tell." if few else ""
+    return _state(records) + sentence[0].upper() + sentence[1:] + undecided
 
 
 def _state(records: Records) -> str:
@@ -36,30 +36,30 @@ def _state(records: Records) -> str:
 
 
 def tasks_with_verdict(records: Records, word: str) -> tuple[str, ...]:
-    """ "Title (accuracy, interval, against the best baseline)" of every trained task with this verdict."""
-    found = []
-    for task, result, standing in final_rows(records):
-        if standing != word or result is None:
+    """Return "Title (accuracy [interval]; best baseline)" of every trained task with this verdict."""
+    tasks = []
+    for task, result, actual in final_rows(records):
+        if actual != word or result is None:
             continue
         bounds = interval(result.low, result.high)
         accuracy = decimal(result.accuracy) + (f" [{bounds}]" if bounds else "")
-        judged = result.verdict
-        against = f"{judged.baseline} {decimal(judged.baseline_accuracy)}"
+        verdict = result.verdict
+        reason = f"{verdict.baseline} {decimal(verdict.baseline_accuracy)}"
         if word == TOO_FEW:
-            against = f"{number_word(judged.instances)} instances"
-        found.append(f"{task.title} ({accuracy}; {against})")
-    return tuple(found)
+            reason = f"{number_word(verdict.instances)} instances"
+        tasks.append(f"{task.title} ({accuracy}; {reason})")
+    return tuple(tasks)
 
 
 def unevaluated_tasks(records: Records) -> tuple[str, ...]:
-    """Titles of the tasks without a held-out result since their training began."""
+    """Return the titles of tasks without a held-out result since their training began."""
     return tuple(task.title for task, result, _ in final_rows(records) if result is None)
 
 
 def remarks(records: Records) -> tuple[str, ...]:
-    """Sentences on the masked-token loss, forgetting, skipped steps and each downstream score, where there is any."""
-    said = [_vocabulary_loss(records, task) for task in records.run.tasks if task.labels is None]
-    return tuple(filter(None, (*said, _forgetting(records), _skipped(records), *map(_downstream, records.scores))))
+    """Return sentences on the masked-token loss, forgetting, skipped steps and downstream scores, if there are any."""
+    losses = [_vocabulary_loss(records, task) for task in records.run.tasks if task.labels is None]
+    return tuple(filter(None, (*losses, _forgetting(records), _skipped(records), *map(_downstream, records.scores))))
 
 
 def _skipped(records: Records) -> str:
@@ -67,27 +67,24 @@ def _skipped(records: Records) -> str:
     if not skipped:
         return ""
     steps = f"{integer(skipped)} step{' was' if skipped == 1 else 's were'}"
-    return f"{steps} skipped, for a loss or gradient that was not finite, and changed nothing."
+    return f"{steps} skipped because of a non-finite loss or gradient."
 
 
 def _vocabulary_loss(records: Records, task: TaskRecord) -> str:
     ends = stage_ends(records)
-    made = [
+    results = [
         ends[index].tasks[task.name]
         for index in sorted(ends)
         if task.name in ends[index].tasks and is_trained(records.run, task.name, ends[index])
     ]
-    if not made or made[-1].loss is None:
+    if not results or results[-1].loss is None:
         return ""
-    losses = [decimal(result.loss, 2) for result in made]
-    path = f", stage by stage {' → '.join(losses)}" if len(losses) > 1 else ""
-    rule = made[-1].feature_baseline
-    against = (
-        f" against {decimal(rule.loss, 2)} for the feature baseline{f' ({rule.feature})' if rule.feature else ''}"
-        if rule.loss is not None
-        else ""
-    )
-    return f"{task.title} has a held-out loss of {losses[-1]} nats a token{against}{path}."
+    losses = [decimal(result.loss, 2) for result in results]
+    path = f"; by stage: {' → '.join(losses)}" if len(losses) > 1 else ""
+    baseline = results[-1].feature_baseline
+    feature = f" ({baseline.feature})" if baseline.feature else ""
+    against = "" if baseline.loss is None else f" against {decimal(baseline.loss, 2)} for the feature baseline{feature}"
+    return f"{task.title} has a held-out loss of {losses[-1]} nats per token{against}{path}."
 
 
 def _forgetting(records: Records) -> str:
@@ -96,8 +93,8 @@ def _forgetting(records: Records) -> str:
         return ""
     lost = [f"{row.task.title} ({decimal(row.forgetting)})" for row in rows if row.clear]
     if lost:
-        return f"Clearly below its own best at an earlier stage’s end: {join_words(lost)}."
-    return "No task fell below its own best at an earlier stage’s end by more than the evaluation can tell."
+        return f"Forgetting beyond the 95 % interval, compared with the best earlier stage: {join_words(lost)}."
+    return "No task shows forgetting beyond its 95 % interval, compared with its best earlier stage."
 
 
 def _downstream(score: Score) -> str:
@@ -109,6 +106,6 @@ def _downstream(score: Score) -> str:
     seeds = f"{number_word(len(score.seeds))} seed{'' if len(score.seeds) == 1 else 's'}"
     examples = "" if score.train is None else f" ({integer(score.train)} labelled examples, {seeds})"
     return (
-        f"“{score.name}”{examples}: the pre-trained encoder’s {score.metric} less the untrained one’s is "
+        f"“{score.name}”{examples}: {score.metric} with the pre-trained encoder minus that with the untrained one is "
         f"{signed(score.margin)}{bounds}."
     )

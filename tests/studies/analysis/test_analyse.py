@@ -96,8 +96,10 @@ def test_equal_differences_at_every_seed_tell_nothing_and_are_noted(record):
     score(record, "sst2", {"continual_multitask": [[80.0], [70.0], [60.0]], "multitask": [[79.0], [69.0], [59.0]]})
     analysis = analyse(record)
     found = comparison(analysis, "continual_multitask", "multitask", "sst2 accuracy")
-    assert found.verdict == "all 3 seeds agree: cannot be told"
-    assert any("continual multi-task less multi-task, sst2 accuracy: every seed" in note for note in analysis.notes)
+    assert found.verdict == "all 3 seeds agree: no verdict"
+    assert any(
+        "continual multi-task minus multi-task, sst2 accuracy: the same difference" in note for note in analysis.notes
+    )
 
 
 def test_dependence_is_the_difference_of_differences(record):
@@ -107,16 +109,16 @@ def test_dependence_is_the_difference_of_differences(record):
     found = comparison(analyse(record), "continual_multitask", "continual", "mrpc accuracy")
     assert list(found.without_restart.values.values()) == pytest.approx([1.0, 1.1])
     # 5.0 − 1.0 and 4.9 − 1.1: 3.9 ± 12.706 · 0.1
-    assert found.dependence == "the schedule restart changes it by +3.90 (95 % +2.63 to +5.17)"
+    assert found.dependence == "restarts change it by +3.90 (95 % +2.63 to +5.17)"
     score(record, "mrpc", {"continual_multitask": [[80.0], [70.0]], "continual": [[79.0], [63.0]]}, "never")
     found = comparison(analyse(record), "continual_multitask", "continual", "mrpc accuracy")
-    assert found.dependence.startswith("no dependence on the restart could be told: +0.95 (95 % ")
+    assert found.dependence.startswith("no measurable effect: +0.95 (95 % ")
 
 
 def test_one_seed_without_restarts_cannot_tell_dependence_and_none_measures_none():
     found = comparison(analyse(study_record(sensitivity=(0,))), "multitask", "continual", "mnli accuracy")
     assert found.without_restart.low is None
-    assert found.dependence == "one seed: cannot be told"
+    assert found.dependence == "one seed: no verdict"
     found = comparison(analyse(study_record(sensitivity=())), "multitask", "continual", "mnli accuracy")
     assert found.without_restart is None
     assert found.dependence == "not measured"
@@ -124,13 +126,13 @@ def test_one_seed_without_restarts_cannot_tell_dependence_and_none_measures_none
 
 def test_one_seed_tells_nothing():
     analysis = analyse(study_record(seeds=(3,), sensitivity=()))
-    assert {one.verdict for one in analysis.comparisons} == {"one seed: cannot be told"}
+    assert {one.verdict for one in analysis.comparisons} == {"one seed: no verdict"}
     assert not any(one.difference.direction for one in analysis.comparisons)
     one = analysis.arms[0]
     assert all(one.figure("score", name).low is score.sd_pretraining is None for name, score in one.scores.items())
     assert len(analysis.ratios) == 2
-    assert all(ratio.endswith("; one seed: cannot be told") for ratio in analysis.ratios)
-    assert "no interval can be given" in analysis.notes[0]
+    assert all(ratio.endswith("; one seed: no verdict") for ratio in analysis.ratios)
+    assert "there is no interval and no verdict" in analysis.notes[0]
 
 
 def test_the_figures_of_a_task_come_from_its_evaluations(record):
@@ -177,7 +179,7 @@ def test_a_mean_over_tasks_is_not_taken_over_fewer_of_them(record):
     found = arm(analysis, "continual")
     assert found.figure("final") is found.figure("forgetting") is None
     assert [task for task in TASKS if found.figure("final", task)] == [TASKS[0], TASKS[2], TASKS[3]]
-    assert "continual lacks a held-out accuracy of Capitalization at seeds 0, 1 and 2." in analysis.notes
+    assert "continual has no held-out accuracy of Capitalization for seeds 0, 1 and 2." in analysis.notes
 
 
 def test_the_ratio_of_forgetting_is_fieller_s(record):
@@ -192,7 +194,7 @@ def test_the_ratio_of_forgetting_is_fieller_s(record):
                     evaluation["tasks"]["knowledge_masking"]["accuracy"] = 0.5 + 3 * amount
     # 2 / 11, and from -0.049846 to 0.379284
     assert analyse(record).ratios[0] == (
-        "continual multi-task forgets 0.182 times what continual does (95 % −0.050 to 0.379, 3 seeds)"
+        "continual multi-task forgets 0.182 times as much as continual (95 % −0.050 to 0.379, 3 seeds)"
     )
 
 
@@ -203,14 +205,14 @@ def test_a_ratio_to_a_forgetting_not_told_from_zero_has_no_interval(record):
                 task["accuracy"] = 0.5
             if evaluation["at"] == "stage_end" and evaluation["stage"] == 0:
                 evaluation["tasks"]["knowledge_masking"]["accuracy"] = 0.5 + amount
-    assert analyse(record).ratios[0].endswith("the forgetting of continual is not told from 0")
+    assert analyse(record).ratios[0].endswith("the interval is unbounded, as the forgetting of continual may be 0")
 
 
 @pytest.mark.parametrize(
     ("arm_name", "words"),
     [
-        ("continual", "continual forgot nothing at any seed: no ratio can be given"),
-        ("continual_multitask", "continual multi-task forgot nothing at any seed: the ratio is 0"),
+        ("continual", "continual forgot nothing with any seed, so the ratio is undefined"),
+        ("continual_multitask", "continual multi-task forgot nothing with any seed: the ratio is 0"),
     ],
 )
 def test_no_forgetting_at_any_seed_is_said_in_words(record, arm_name, words):
@@ -245,9 +247,9 @@ def test_an_unfinished_study_is_analysed_as_far_as_it_goes(record):
         "The study is not finished",
         "continual multi-task, combined has no finished run yet",
         "different pre-training seeds (continual 0, 1; multi-task 0, 1; continual multi-task 0)",
-        "multi-task has no mnli, sst2 and mrpc score at seed 1.",
+        "multi-task has no mnli, sst2 and mrpc score for seed 1.",
         "forward transfer is not measured",
-        "Nothing was run without restarts",
+        "There are no runs without restarts",
     ):
         assert words in said
 
@@ -257,7 +259,7 @@ def test_a_run_that_is_not_at_its_end_is_left_out_and_named(record):
     run["heldout"] = run["heldout"][:-1]
     analysis = analyse(record)
     assert arm(analysis, "continual").seeds == (0, 2)
-    assert "continual (per_stage), seed 1 has not reached the end of its last stage and is left out." in analysis.notes
+    assert "continual (per_stage), seed 1 has not finished its last stage and is excluded." in analysis.notes
 
 
 def test_a_study_without_any_run_has_notes_only():
@@ -271,7 +273,7 @@ def test_no_mean_leaves_out_a_fine_tuning_run_that_diverged(record):
     analysis = analyse(record)
     found = arm(analysis, "continual")
     assert found.figure("score", "mnli") is found.scores["mnli"].sd_finetuning is found.figure("score") is None
-    assert any("of the fine-tuning runs 1 of 6 on mnli diverged, so no mean is given" in one for one in analysis.notes)
+    assert any("of the fine-tuning runs, 1 of 6 on mnli diverged. No mean is given" in one for one in analysis.notes)
     assert not any("has no mnli score" in one for one in analysis.notes)
 
 
@@ -282,7 +284,7 @@ def test_where_every_fine_tuning_run_diverged_there_is_no_estimate(record):
     found = arm(analysis, "continual").scores["mnli"]
     assert (found.facts.metric, found.runs, found.diverged) == ("accuracy", 6, 6)
     assert arm(analysis, "continual").figure("score") is None
-    assert any("of the fine-tuning runs 6 of 6 on mnli diverged" in note for note in analysis.notes)
+    assert any("of the fine-tuning runs, 6 of 6 on mnli diverged" in note for note in analysis.notes)
 
 
 def test_iterations_other_than_planned_are_noted_where_all_arms_agree(record):
@@ -290,7 +292,7 @@ def test_iterations_other_than_planned_are_noted_where_all_arms_agree(record):
         if run["seed"] == 1:
             run["iterations"]["knowledge_masking"] = 40
     said = [note for note in analyse(record).notes if "planned" in note]
-    assert said == ["Seed 1: every arm trained knowledge_masking for 40 iterations; 50 were planned."]
+    assert said == ["Seed 1: every method trained knowledge_masking for 40 iterations instead of the planned 50."]
 
 
 def test_arms_of_unequal_iterations_are_not_compared(record):
@@ -309,8 +311,9 @@ def test_runs_that_gave_one_answer_to_all_are_counted_apart_from_those_given_up(
                 run["scores"]["mrpc"]["diverged"]["2"] = "no finite loss"
     said = [note for note in analyse(record).notes if "mrpc" in note]
     assert said == [
-        "mrpc is not the whole official set (subset): 3,000 examples to train on, 1,000 to measure on.",
-        "continual: of the fine-tuning runs 1 of 6 on mrpc diverged, so no mean is given there; one over the other "
-        "runs would flatter the arm.",
-        "continual: of the fine-tuning runs 2 of 6 on mrpc gave every example the same answer and are in the means.",
+        "mrpc is not the full official dataset (subset): 3,000 training examples, 1,000 evaluation examples.",
+        "continual: of the fine-tuning runs, 1 of 6 on mrpc diverged. No mean is given, because a mean over the other "
+        "runs would favour the method.",
+        "continual: of the fine-tuning runs, 2 of 6 on mrpc gave the same answer for every example. They are "
+        "included in the means.",
     ]

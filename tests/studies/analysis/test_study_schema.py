@@ -41,7 +41,7 @@ def test_what_is_no_study_is_refused(record, key):
 
 
 def test_another_format_is_refused_by_its_number(record):
-    with pytest.raises(DataError, match="has format 1; this version reads 2"):
+    with pytest.raises(DataError, match="has format 1; this version reads format 2"):
         parse_record(record | {"format": 1})
 
 
@@ -53,7 +53,7 @@ def test_damage_is_told_by_its_place(record):
 
 def test_iterations_that_differ_between_arms_of_a_seed_are_named(record):
     run_of(record, "multitask", 1)["iterations"]["token_document_relation"] = 48
-    with pytest.raises(DataError, match=r"seed 1: arm 'multitask' .*'token_document_relation' for 48 .*for 50"):
+    with pytest.raises(DataError, match=r"seed 1: method 'multitask' .*'token_document_relation' for 48 .*for 50"):
         parse_record(record)
 
 
@@ -61,7 +61,7 @@ def test_a_seed_that_began_with_the_parameters_of_another_is_refused_as_a_copy(r
     for one in [*record["runs"], *record["scratch"]]:
         if one["seed"] == 2:
             one["initial"] = run_of(record, "continual", 0)["initial"]
-    with pytest.raises(DataError, match=r"seed 2: .* began with the parameters of seed 0 .*: one is a copy"):
+    with pytest.raises(DataError, match=r"seed 2: .* has the initial parameters of seed 0 .* one is a copy"):
         parse_record(record)
 
 
@@ -94,19 +94,19 @@ def test_a_run_that_is_not_at_its_end_may_have_fewer_iterations(record, left_out
 
 def test_other_initial_parameters_are_named(record):
     run_of(record, "multitask", 2)["initial"] = "ff" * 32
-    with pytest.raises(DataError, match=r"seed 2: arm 'multitask' .*other parameters than arm"):
+    with pytest.raises(DataError, match=r"seed 2: method 'multitask' .*other initial parameters than method"):
         parse_record(record)
 
 
 def test_a_task_from_scratch_must_begin_with_its_seed_s_parameters(record):
     record["scratch"][0]["initial"] = "ff" * 32
-    with pytest.raises(DataError, match="seed 0: 'capitalization_prediction' from scratch began with other"):
+    with pytest.raises(DataError, match="seed 0: 'capitalization_prediction' from scratch has other"):
         parse_record(record)
 
 
 def test_two_runs_of_one_arm_rule_and_seed_are_refused(record):
     record["runs"].append(copy.deepcopy(run_of(record, "combined", 1)))
-    with pytest.raises(DataError, match="two runs of arm 'combined', per_stage, seed 1"):
+    with pytest.raises(DataError, match="two runs of method 'combined', per_stage, seed 1"):
         parse_record(record)
 
 

@@ -48,8 +48,8 @@ def test_what_was_run_on_what_stands_first(text):
     for words in (
         "4 layers × 256, 11,300,000 parameters",
         "9,000 documents, 90 held out, 4,000,000 tokens, CC BY-SA",
-        "50 iterations of each of 4 tasks, 2,048 tokens a step",
-        "3 in every arm; without restarts of the schedule: 2; fine-tuning runs for each: 3",
+        "50 iterations for each of 4 tasks, 2,048 tokens per step",
+        "3 per method; without restarts of the schedule: 2; fine-tuning runs per seed and dataset: 3",
         "a made-up processor, fp32, 2 cores",
     ):
         assert words in head
@@ -57,19 +57,19 @@ def test_what_was_run_on_what_stands_first(text):
 
 def test_it_says_that_nothing_is_corrected_for_many_comparisons(record, text):
     assert (
-        "No correction for multiple comparisons is made: of the 22 comparisons with an interval, 1.1 would be expected "
-        "to be called different by chance alone"
+        "Verdicts are not corrected for multiple comparisons: if no methods differed, 1.1 of the 22 comparisons "
+        "with an interval would still be expected to show a difference."
     ) in text
-    assert "No correction for multiple comparisons is made." in summary_lines(analyse(record))
+    assert "Verdicts are not corrected for multiple comparisons." in summary_lines(analyse(record))
     assert "“not distinguishable” does not mean equal" in text
 
 
 def test_without_an_interval_none_is_counted():
-    assert "comparisons is made.\n" in written(study_record(seeds=(0,), sensitivity=()))
+    assert "multiple comparisons.\n" in written(study_record(seeds=(0,), sensitivity=()))
 
 
 def test_every_comparison_has_its_verdict(record, text):
-    cells = rows(section(text, "### continual multi-task less multi-task"))
+    cells = rows(section(text, "### continual multi-task minus multi-task"))
     assert [row[0] for row in cells] == [
         "mnli accuracy",
         "sst2 accuracy",
@@ -98,7 +98,7 @@ def test_the_paper_s_rows_stand_beside_with_the_words_that_sizes_differ(text):
         ["the paper: continual multi-task learning", "79.0", "87.8", "84.0", "–"],
     ]
     assert "base-size model (12 layers × 768)" in found
-    assert "Heights are not comparable where sizes or data differ" in found
+    assert "If size or data differ, absolute scores are not comparable" in found
 
 
 def test_each_table_of_tasks_has_every_task_and_their_mean(text):
@@ -149,17 +149,17 @@ def test_one_seed_is_said_in_every_cell_and_no_interval_is_shown():
         (
             ["continual", "combined"],
             [("continual", 0), ("combined", 0)],
-            "Nothing: this study has no pair of arms that is compared. Compared are continual_multitask with",
+            "There are no comparisons: this study has none of the pairs of methods that are compared, ",
         ),
         (
             ["continual", "multitask", "combined"],
             [("continual", 0), ("combined", 0)],
-            "Nothing yet: no pair of arms that is compared has finished runs of both.",
+            "There are no comparisons yet: no pair of methods has finished runs of both.",
         ),
         (
             ["continual", "multitask"],
             [("continual", 0), ("multitask", 1)],
-            "Nothing yet: no pair of arms that is compared shares a finished pre-training seed.",
+            "There are no comparisons yet: no pair of methods shares a finished pre-training seed.",
         ),
     ],
 )
@@ -173,7 +173,7 @@ def test_a_study_without_runs_has_a_text():
     record = study_record(seeds=(), sensitivity=()) | {"machine": {}, "encoder": {}, "data": {"share": 1.0}}
     record |= {"batch_tokens": None, "status": "running", "finished": None}
     text = written(record)
-    assert "Nothing yet: no pair of arms that is compared has finished runs of both." in text
+    assert "There are no comparisons yet: no pair of methods has finished runs of both." in text
     assert "* Not finished" in text
     assert "None" not in text
 
@@ -193,8 +193,8 @@ def test_a_share_of_the_data_and_runs_side_by_side_are_said(record):
     record["steps"]["sentence_reordering"] = 51
     text = written(record)
     assert "(10 % of it used)" in text
-    assert "2 runs side by side" in text
-    assert "seconds are of a run beside others" in text
+    assert "2 runs in parallel" in text
+    assert "seconds are longer than those of a single run" in text
     assert "Sentence reordering 51" in text
 
 
@@ -202,7 +202,7 @@ def test_the_spoken_lines_sum_up(record):
     lines = summary_lines(analyse(record))
     assert lines[0].startswith("continual (3 seeds): mean of the scores ")
     assert lines[0].endswith(" 200 encoder passes")
-    assert any(line.startswith("continual multi-task less continual, mean forgetting: −") for line in lines)
+    assert any(line.startswith("continual multi-task minus continual, mean forgetting: −") for line in lines)
     assert not any("mnli accuracy" in line for line in lines)
 
 
@@ -210,4 +210,4 @@ def test_with_one_data_set_its_score_is_spoken(record):
     record = copy.deepcopy(record)
     for run in record["runs"]:
         run["scores"] = {"sst2": run["scores"]["sst2"]}
-    assert any("multi-task less continual, sst2 accuracy: +" in line for line in summary_lines(analyse(record)))
+    assert any("multi-task minus continual, sst2 accuracy: +" in line for line in summary_lines(analyse(record)))

@@ -21,63 +21,63 @@
     high: () => ({ stroke: "transparent", width: 0, points: { show: false } }),
   };
 
-  // The y range holds every value and rule, with a little air; rates start at zero.
+  // The y range contains all values and rules with a margin; learning rates start at zero.
   function range(chart) {
     const all = [...chart.series.flatMap((series) => series.y), ...chart.rules.map((rule) => rule.value)].filter((value) => value !== null);
     if (!all.length) return [0, 1];
     const low = Math.min(...all), high = Math.max(...all);
-    const air = (high - low || Math.abs(high) || 1) * 0.1;
-    return [chart.form === "scientific" ? 0 : low >= 0 ? Math.max(0, low - air) : low - air, high + air];
+    const margin = (high - low || Math.abs(high) || 1) * 0.1;
+    return [chart.form === "scientific" ? 0 : low >= 0 ? Math.max(0, low - margin) : low - margin, high + margin];
   }
 
-  // Text with a halo of the paper's colour, so that lines under it do not disturb reading.
-  function write(context, text, x, y, fill, align) {
+  // Text with a halo in the background colour, so that it stays readable over lines.
+  function drawText(context, text, x, y, fill, align) {
     Object.assign(context, { textAlign: align, textBaseline: "middle", lineJoin: "round", lineWidth: 4 * devicePixelRatio, strokeStyle: colour("paper"), fillStyle: fill });
     context.strokeText(text, x, y);
     context.fillText(text, x, y);
   }
 
-  function under(plot, chart) {
+  function drawBackground(plot, chart) {
     const { ctx: context, bbox: box } = plot, ratio = devicePixelRatio;
     const at = (step) => plot.valToPos(step, "x", true);
     context.save();
     context.font = FONT.replace("11px", `${11 * ratio}px`);
     context.fillStyle = colour("veil");
-    for (const [begin, end] of chart.idle) context.fillRect(at(begin), box.top, at(end) - at(begin), box.height);
+    for (const [begin, end] of chart.untrained) context.fillRect(at(begin), box.top, at(end) - at(begin), box.height);
     for (const stage of data.stages) {
       Object.assign(context, { lineWidth: ratio, strokeStyle: colour("rule") });
       context.beginPath();
       context.moveTo(at(stage.end), box.top - 8 * ratio);
       context.lineTo(at(stage.end), box.top + box.height);
       context.stroke();
-      if (at(stage.end) - at(stage.begin) > 14 * ratio) write(context, stage.name, (at(stage.begin) + at(stage.end)) / 2, box.top - 8 * ratio, colour("soft"), "center");
+      if (at(stage.end) - at(stage.begin) > 14 * ratio) drawText(context, stage.name, (at(stage.begin) + at(stage.end)) / 2, box.top - 8 * ratio, colour("soft"), "center");
     }
     context.restore();
   }
 
-  function over(plot, chart) {
+  function drawForeground(plot, chart) {
     const { ctx: context, bbox: box } = plot, ratio = devicePixelRatio;
     const height = (value) => plot.valToPos(value, "y", true);
     context.save();
     context.font = FONT.replace("11px", `${11 * ratio}px`);
-    // The higher rule is labelled above its line, the lower one below, so that two close rules stay readable.
+    // Label the higher rule above its line and the lower one below, so that close rules stay readable.
     [...chart.rules].sort((a, b) => b.value - a.value).forEach((rule, index) => {
       const y = height(rule.value);
       context.strokeStyle = colour(rule.role);
       context.lineWidth = 1.3 * ratio;
-      context.setLineDash(rule.role === "cheap" ? [5 * ratio, 3 * ratio] : [2 * ratio, 3 * ratio]);
+      context.setLineDash(rule.role === "feature" ? [5 * ratio, 3 * ratio] : [2 * ratio, 3 * ratio]);
       context.beginPath();
       context.moveTo(box.left, y);
       context.lineTo(box.left + box.width, y);
       context.stroke();
       context.setLineDash([]);
       const inside = Math.min(Math.max(y + (index ? 9 : -9) * ratio, box.top + 7 * ratio), box.top + box.height - 7 * ratio);
-      write(context, rule.label, box.left + 5 * ratio, inside, colour(rule.role), "left");
+      drawText(context, rule.label, box.left + 5 * ratio, inside, colour(rule.role), "left");
     });
     const last = chart.series.filter((series) => !["low", "high", "before"].includes(series.role)).map((series) => series.y.findLastIndex((value) => value !== null) >= 0 && series).filter(Boolean).pop();
     if (last) {
       const index = last.y.findLastIndex((value) => value !== null);
-      write(context, FORMS[chart.form](last.y[index]), plot.valToPos(last.x[index], "x", true) + 6 * ratio, height(last.y[index]), colour("model"), "left");
+      drawText(context, FORMS[chart.form](last.y[index]), plot.valToPos(last.x[index], "x", true) + 6 * ratio, height(last.y[index]), colour("model"), "left");
     }
     context.restore();
   }
@@ -111,8 +111,8 @@
       series: [{}, ...chart.series.map((series) => STYLES[series.role]())],
       bands: band ? [{ series: [band, band - 1], fill: `color-mix(in srgb, ${colour("model")} 20%, transparent)` }] : [],
       hooks: {
-        drawClear: [(plot) => under(plot, chart)],
-        draw: [(plot) => over(plot, chart)],
+        drawClear: [(plot) => drawBackground(plot, chart)],
+        draw: [(plot) => drawForeground(plot, chart)],
         setCursor: [(plot) => caption(plot, chart, figure.querySelector("output"))],
       },
     }, uPlot.join(chart.series.map((series) => [series.x, series.y])), place);

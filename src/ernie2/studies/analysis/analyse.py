@@ -1,6 +1,6 @@
-"""A study's record → its figures, and notes on what is missing, left out or not to be trusted.
+"""Analyse the record of a study: its figures, and notes on missing, excluded or unreliable values.
 
-The same record gives the same digits, whatever the order of its runs.
+The result depends only on the content of the record, not on the order of its runs.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from ernie2.studies.analysis.schema import MAIN_RULE, SENSITIVITY_RULE, Record, 
 
 @dataclass(frozen=True)
 class Analysis:
-    """Everything the tables and the page show.
+    """The content of the tables and the page.
 
-    `arms` are under the main rule, `sensitivity` where the schedule never restarts as far as they were run, both in the
-    order of the record. `ratios` of forgetting and `notes` are sentences that a reader needs beside the figures.
+    `arms` are the methods under the main rule, `sensitivity` those that also ran without restarts of the schedule, in
+    the order of the record. `ratios` (of forgetting) and `notes` are sentences.
     """
 
     record: Record
@@ -40,11 +40,11 @@ class Analysis:
 
 
 def analyse(record: Mapping[str, Any]) -> Analysis:
-    """Return the figures of a study, finished or not; of an unfinished one `notes` say what is missing.
+    """Return the analysis of a study; for an unfinished one, `notes` list what is missing.
 
-    Every comparison takes the pre-training seeds that both sides have. Raises DataError where the record is not a study
-    of this format, where runs of a seed began with other parameters or trained a task for other numbers of iterations
-    (as counted, not as planned), and where scores are of different data.
+    A comparison uses the pre-training seeds that both methods have. Raises `DataError` if the record has another
+    format, if runs of one seed had different initial parameters or iterations of a task (as counted, not as planned),
+    or if scores come from different data.
     """
     study = parse_record(record)
     main, sensitivity = method_results(study, MAIN_RULE), method_results(study, SENSITIVITY_RULE)
@@ -61,31 +61,31 @@ def analyse(record: Mapping[str, Any]) -> Analysis:
 
 def _runs(record: Record, main: Sequence[MethodResult]) -> Iterator[str]:
     if record.status != "done":
-        yield "The study is not finished: these are the figures so far."
+        yield "The study is not finished: these are preliminary figures."
     for run in record.runs:
         if not run.finished:
             which = f"{record.title(run.arm)} ({run.restart}), seed {run.seed}"
-            yield f"{which} has not reached the end of its last stage and is left out."
-    there = {one.name: one.seeds for one in main}
-    for arm in record.arms:
-        if arm.name not in there:
-            yield f"{arm.title} has no finished run yet, so nothing is compared with it."
-    if len(set(there.values())) > 1:
+            yield f"{which} has not finished its last stage and is excluded."
+    seeds = {one.name: one.seeds for one in main}
+    for method in record.arms:
+        if method.name not in seeds:
+            yield f"{method.title} has no finished run yet and is not compared."
+    if len(set(seeds.values())) > 1:
         lists = "; ".join(f"{one.title} {', '.join(map(str, one.seeds))}" for one in main)
         yield (
-            f"The arms have different pre-training seeds ({lists}): means of arms are over different seeds and not to "
-            "be subtracted; every comparison takes the seeds both sides have."
+            f"The methods have different pre-training seeds ({lists}), so their means must not be subtracted. Every "
+            "comparison uses the seeds that both methods have."
         )
-    if alone := [one.title for one in main if len(one.seeds) == 1]:
-        yield f"One pre-training seed of {join_words(alone)}: no interval can be given, and no difference be told."
-    # Arms of a seed agree in their iterations, or the record would have been refused; all may differ from the plan.
+    if single := [one.title for one in main if len(one.seeds) == 1]:
+        yield f"{join_words(single)}: only one pre-training seed, so there is no interval and no verdict."
+    # All methods have the same iterations per seed (checked by `parse_record`), but maybe not as planned.
     runs = {run.seed: run for run in record.runs if run.finished and run.restart in (MAIN_RULE, SENSITIVITY_RULE)}
     for seed, run in sorted(runs.items()):
         for task, planned in record.steps.items():
             if (done := run.iterations.get(task, 0)) != planned:
                 yield (
-                    f"Seed {seed}: every arm trained {task} for {quantity(done, 'iteration')}; {planned:,} "
-                    "were planned."
+                    f"Seed {seed}: every method trained {task} for {quantity(done, 'iteration')} instead of the "
+                    f"planned {planned:,}."
                 )
 
 
@@ -95,9 +95,9 @@ def _heldout(record: Record, main: Sequence[MethodResult]) -> Iterator[str]:
             left = [run for run in one.runs if task.name in forgettable_tasks(run)]
             lacking = {run.seed for run in left if forgetting(run, task.name) is None}
             if lacking := lacking.union(_without(one, FINAL, task.name)):
-                yield f"{one.title} lacks a held-out accuracy of {task.title} at {_seeds(sorted(lacking))}."
+                yield f"{one.title} has no held-out accuracy of {task.title} for {_seeds(sorted(lacking))}."
     if not record.scratch:
-        yield "No task was trained alone from scratch, so forward transfer is not measured."
+        yield "No task was trained from scratch, so forward transfer is not measured."
 
 
 def _data(record: Record) -> Iterator[str]:
@@ -109,8 +109,8 @@ def _data(record: Record) -> Iterator[str]:
         facts = next((one for one in known if one.known), None)
         if facts is not None and facts.standing != "official":
             yield (
-                f"{name} is not the whole official set ({facts.standing}): {facts.train:,} examples to train on, "
-                f"{facts.dev:,} to measure on."
+                f"{name} is not the full official dataset ({facts.standing}): {facts.train:,} training examples, "
+                f"{facts.dev:,} evaluation examples."
             )
 
 
@@ -121,36 +121,33 @@ def _scores(record: Record, one: MethodResult) -> Iterator[str]:
         if missing and not (name in one.scores and one.scores[name].diverged):
             lacking.setdefault(_seeds(missing), []).append(name)
     for seeds, names in lacking.items():
-        yield f"{one.title} has no {join_words(names)} score at {seeds}."
+        yield f"{one.title} has no {join_words(names)} score for {seeds}."
     diverged = {name: score.diverged for name, score in one.scores.items()}
     scored = {name: [run.scores[name] for run in one.runs if name in run.scores] for name in one.scores}
     collapsed = {name: sum(len(of.known.keys() & of.diverged) for of in runs) for name, runs in scored.items()}
     for counts, words in (
-        (diverged, "diverged, so no mean is given there; one over the other runs would flatter the arm."),
-        (collapsed, "gave every example the same answer and are in the means."),
+        (diverged, "diverged. No mean is given, because a mean over the other runs would favour the method."),
+        (collapsed, "gave the same answer for every example. They are included in the means."),
     ):
-        if said := [f"{count} of {one.scores[name].runs} on {name}" for name, count in counts.items() if count]:
-            yield f"{one.title}: of the fine-tuning runs {join_words(said)} {words}"
+        if parts := [f"{count} of {one.scores[name].runs} on {name}" for name, count in counts.items() if count]:
+            yield f"{one.title}: of the fine-tuning runs, {join_words(parts)} {words}"
 
 
 def _spread(record: Record, sensitivity: Sequence[MethodResult], comparisons: Sequence[Comparison]) -> Iterator[str]:
     counts = {len(scores.known) for run in record.runs if run.finished for scores in run.scores.values()}
     if len(counts - {0}) > 1:
-        yield "Pre-training seeds have different numbers of fine-tuning runs; each seed counts once all the same."
+        yield "Pre-training seeds have different numbers of fine-tuning runs; every seed still counts once."
     if not sensitivity:
-        yield "Nothing was run without restarts of the schedule, so dependence on them is not measured."
+        yield "There are no runs without restarts of the schedule, so the effect of restarts is not measured."
     for rule in sorted({run.restart for run in record.runs} - {MAIN_RULE, SENSITIVITY_RULE}):
-        yield f"Runs with restart {rule} are in the record and in no table."
+        yield f"Runs with restart {rule} are in the record but not in any table."
     for one in comparisons:
         if one.difference.note and len(one.difference.values) > 1 and abs(one.difference.mean) > 1e-12:
-            yield (
-                f"{one.title}, {one.figure}: every seed gives the same difference, so its spread is not known and "
-                "nothing is told from it."
-            )
+            yield f"{one.title}, {one.figure}: the same difference for every seed, so no interval and no verdict."
 
 
 def _without(one: MethodResult, measure: str, item: str) -> list[int]:
-    """The seeds of an arm that lack a figure."""
+    """Return the seeds of a method that lack a figure."""
     figure = one.figure(measure, item)
     return [seed for seed in one.seeds if figure is None or seed not in figure.values]
 

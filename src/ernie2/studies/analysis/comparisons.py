@@ -1,4 +1,4 @@
-"""Learning methods against each other, paired by pre-training seed, and what may be said of each difference."""
+"""Compare learning methods, paired by pre-training seed, with a verdict on each difference."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ PAIRS = (
     ("multitask", "continual"),
     ("combined", "continual_multitask"),
 )
-"""(first, second) arms of every comparison: the paper's claim, then what `combine` changes."""
+"""(first, second) methods of every comparison: those of the paper's claim, then the effect of `combine`."""
 RATIOS = (("continual_multitask", "continual"), ("combined", "continual"))
-"""(first, second) arms whose forgetting is set in proportion."""
+"""(first, second) methods whose ratio of forgetting is computed."""
 ORDER = PAIRS[:3]
-"""Table 7 of the paper: the first of each pair scores higher than the second, on every data set."""
+"""Pairs of which the first scores higher than the second on every dataset in Table 7 of the paper."""
 SUMMARIES = ("mean of the scores", "held-out accuracy, mean over tasks", "mean forgetting")
-NOT_DISTINGUISHABLE, NOT_MEASURED = "not distinguishable", "not measured"
+NOT_DISTINGUISHABLE, NOT_MEASURED, NO_VERDICT = "not distinguishable", "not measured", "no verdict"
 
 
 @dataclass(frozen=True)
@@ -42,46 +42,46 @@ class Comparison:
 
     @property
     def pair(self) -> tuple[str, str]:
-        """The names of both arms."""
+        """The names of both methods."""
         return self.first.name, self.second.name
 
     @property
     def title(self) -> str:
-        """ "continual learning less multi-task learning"."""
-        return f"{self.first.title} less {self.second.title}"
+        """ "continual learning minus multi-task learning"."""
+        return f"{self.first.title} minus {self.second.title}"
 
     @property
     def verdict(self) -> str:
-        """What may be said of the difference: no more than its interval holds."""
+        """The conclusion that the interval of the difference allows."""
         if self.difference.note:
-            return f"{self.difference.note}: cannot be told"
+            return f"{self.difference.note}: {NO_VERDICT}"
         words = {1: f"{self.first.title} is higher", -1: f"{self.first.title} is lower", 0: NOT_DISTINGUISHABLE}
         return words[self.difference.direction]
 
     @property
     def dependence(self) -> str:
-        """Whether it hangs on the schedule's restart: the difference of the differences, paired by seed, in words."""
+        """The effect of the schedule's restarts on the difference: a difference of differences, paired by seed."""
         change = difference(self.difference, self.without_restart)
         if change is None:
             return NOT_MEASURED
         if change.note:
-            return f"{change.note}: cannot be told"
+            return f"{change.note}: {NO_VERDICT}"
         words = format_difference(change, self.unit)
         if change.direction:
-            return f"the schedule restart changes it by {words}"
-        return f"no dependence on the restart could be told: {words}"
+            return f"restarts change it by {words}"
+        return f"no measurable effect: {words}"
 
 
 def compare(main: Sequence[MethodResult], sensitivity: Sequence[MethodResult]) -> tuple[Comparison, ...]:
-    """Return every figure of every pair that share a seed, pair by pair."""
+    """Return the comparisons of all figures of all pairs that share a seed, pair by pair."""
     never = {one.name: one for one in sensitivity}
     comparisons = []
     for first, second in _pairs(main, PAIRS):
         for what, unit, key in _figures(first, second):
-            found = difference(first.figure(*key), second.figure(*key))
-            if found is not None:
+            change = difference(first.figure(*key), second.figure(*key))
+            if change is not None:
                 figures = (never[arm.name].figure(*key) if arm.name in never else None for arm in (first, second))
-                comparisons.append(Comparison(first, second, what, unit, found, difference(*figures)))
+                comparisons.append(Comparison(first, second, what, unit, change, difference(*figures)))
     return tuple(comparisons)
 
 
@@ -91,7 +91,8 @@ def _pairs(arms: Sequence[MethodResult], names: Sequence[tuple[str, str]]) -> li
 
 
 def forgetting_ratios(main: Sequence[MethodResult]) -> tuple[str, ...]:
-    """Say what one arm forgets in proportion to another, with Fieller's interval, for the pairs that share a seed."""
+    """Return sentences on the ratio of forgetting of two methods, with Fieller's interval, for pairs that share a
+    seed."""
     return tuple(filter(None, (_ratio(*pair) for pair in _pairs(main, RATIOS))))
 
 
@@ -103,29 +104,29 @@ def _ratio(first: MethodResult, second: MethodResult) -> str:
     above = [top.values[seed] for seed in seeds]
     ratio = fieller_ratio(above, [bottom.values[seed] for seed in seeds])
     if ratio.value is None:
-        return f"{second.title} forgot nothing at any seed: no ratio can be given"
+        return f"{second.title} forgot nothing with any seed, so the ratio is undefined"
     if not any(above):
-        return f"{first.title} forgot nothing at any seed: the ratio is 0, and no interval can be given"
-    times = f"{first.title} forgets {decimal(ratio.value)} times what {second.title} does"
+        return f"{first.title} forgot nothing with any seed: the ratio is 0, without an interval"
+    times = f"{first.title} forgets {decimal(ratio.value)} times as much as {second.title}"
     if len(seeds) == 1:
-        return f"{times}; one seed: cannot be told"
+        return f"{times}; one seed: {NO_VERDICT}"
     if not ratio.bounded:
-        return f"{times}; no bounded interval can be given: the forgetting of {second.title} is not told from 0"
+        return f"{times}; the interval is unbounded, as the forgetting of {second.title} may be 0"
     if ratio.low is None:
-        return f"{times}; {agreement_note(len(seeds))}, so no interval can be given"
+        return f"{times}; {agreement_note(len(seeds))}, so there is no interval"
     return f"{times} (95 % {decimal(ratio.low)} to {decimal(ratio.high)}, {len(seeds)} seeds)"
 
 
 def paper_order(comparisons: Sequence[Comparison]) -> str:
-    """Say in a sentence whether the scores show the paper's order; every direction is one that an interval tells.
+    """Return a sentence on whether the scores confirm the paper's order of methods, using the 95 % intervals.
 
-    The mean over the data sets decides; with one data set alone that set does.
+    It uses the mean over the datasets, or the only dataset.
     """
     order = "The paper’s order, continual < multi-task < continual multi-task,"
     claims = [one for one in comparisons if one.unit == POINTS and one.pair in ORDER]
     claims = [one for one in claims if one.figure in SUMMARIES] or claims
     if not claims:
-        return f"{order} cannot be judged: no two of its methods have scores to compare."
+        return f"{order} cannot be tested: no two of its methods have scores."
     above, below = (
         [f"{one.first.title} {word} {one.second.title}" for one in claims if one.difference.direction == sign]
         for sign, word in ((1, "above"), (-1, "below"))
@@ -134,14 +135,14 @@ def paper_order(comparisons: Sequence[Comparison]) -> str:
     if below:
         return f"{order} is contradicted here ({seeds}): {join_words(below)}."
     if not above:
-        return f"{order} is neither confirmed nor contradicted here ({seeds}): the methods cannot be told apart."
+        return f"{order} is neither confirmed nor contradicted here ({seeds}): no difference is distinguishable."
     if len(above) == len(claims) == len(ORDER):
-        return f"{order} shows here too ({seeds}): every step of it is told apart."
-    return f"{order} shows here in part ({seeds}): {join_words(above)}. The rest cannot be told."
+        return f"{order} is confirmed here ({seeds}): every difference is distinguishable."
+    return f"{order} is confirmed in part here ({seeds}): {join_words(above)}. The rest is not distinguishable."
 
 
 def _figures(first: MethodResult, second: MethodResult) -> Iterator[tuple[str, int, tuple[str, str]]]:
-    """Name, unit and key of the figures both arms may have, in the order of the tables."""
+    """Yield name, unit and key of the figures that both methods may have, in the order of the tables."""
     metrics, others = ({name: one.facts.metric for name, one in arm.scores.items()} for arm in (first, second))
     shared = [name for name, metric in metrics.items() if others.get(name) == metric]
     yield from ((f"{name} {metrics[name]}", POINTS, (SCORE, name)) for name in shared)

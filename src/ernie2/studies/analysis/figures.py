@@ -1,16 +1,15 @@
-"""The figures of each method (arm) from its finished runs: scores, held-out accuracy, transfer, cost.
+"""Compute the figures of each method from its finished runs: scores, held-out accuracy, transfer, cost.
 
 Accuracies are fractions of 1.
 
-Forgetting is the highest accuracy at a stage's end since the task entered, the last included, less the accuracy at the
-end (Chaudhry et al. 2018 take the highest before the last, which can be negative; with the last included it cannot).
-It counts ends of stages only: the highest of many noisy evaluations lies above the true one even where nothing is
-forgotten. Some of that bias is left, as there is more than one end to choose from. Backward transfer chooses nothing
-and is free of it: the accuracy at the end less the accuracy at the end of the stage in which the task entered
-(Lopez-Paz & Ranzato 2017). A task that entered in the last stage has neither.
+Forgetting is the highest accuracy at the end of a stage since the task was introduced, minus the accuracy at the end of
+the run. The maximum includes the last stage, so forgetting is never negative (unlike in Chaudhry et al. 2018). It uses
+only the ends of stages, because the maximum of many noisy evaluations is biased upwards; with several stages some bias
+remains. Backward transfer has no maximum and no such bias: the final accuracy minus the accuracy at the end of the
+stage that introduced the task (Lopez-Paz & Ranzato 2017). Both are undefined for tasks introduced in the last stage.
 
-Forward transfer is the accuracy after a tenth of the task's own iterations less that of the same task trained alone
-from the same initial parameters for as long, each by linear interpolation between the evaluations around it.
+Forward transfer is the accuracy after a given share of the task's iterations, minus that of the task trained from
+scratch, from the same initial parameters, for as many iterations. Both are interpolated linearly between evaluations.
 """
 
 from __future__ import annotations
@@ -26,21 +25,21 @@ from ernie2.studies.analysis.schema import MAIN_RULE, Evaluation, Named, Record,
 from ernie2.studies.analysis.statistics import Estimate, estimate, variance_components
 
 SCORE, FINAL, FORGETTING, BACKWARD, FORWARD, COST = "score", "final", "forgetting", "backward", "forward", "cost"
-"""Measures. Scores are in percent, by data set; the four of held-out accuracy are fractions of 1, by task; cost is by
-"passes" (of the encoder), "tokens" and "seconds", of one run."""
+"""Measures. Scores are percentages by dataset; the four measures of held-out accuracy are fractions of 1 by task; cost
+has the items "passes" (of the encoder), "tokens" and "seconds" of one run."""
 PAPER_DATASETS = ("mnli", "sst2", "mrpc")
-"""The data sets that the paper scores on, dev; `mnli` is its matched half."""
+"""The datasets of Table 7, evaluated on dev; `mnli` is the matched part."""
 MEAN = "mean"
-"""The item that stands for the mean over data sets or tasks. It is taken within a seed that has every part."""
+"""The item for the mean over datasets or tasks, computed per seed if the seed has all of them."""
 
 
 @dataclass(frozen=True)
 class DatasetScores:
-    """The fine-tuning runs of a method on one data set; `facts` are the scores of one seed, for what the data are.
+    """The fine-tuning runs of a method on one dataset; `facts` are the scores of one seed, used for their description.
 
-    `sd_pretraining` is that of the seed's true score, apart from fine-tuning, 0 where it comes out negative and None
-    below two seeds; `sd_finetuning` that of one run around its pre-training seed, None where no seed has two. In
-    points. `runs` counts the `diverged` ones too, which have no finite score.
+    Standard deviations are in points: `sd_pretraining` between pre-training seeds without the variance of fine-tuning
+    (0 if the estimate is negative, None below two seeds), `sd_finetuning` between the runs of one pre-training seed
+    (None if no seed has two). `runs` includes the `diverged` ones, which have no finite score.
     """
 
     facts: Scores
@@ -52,10 +51,10 @@ class DatasetScores:
 
 @dataclass(frozen=True)
 class MethodResult:
-    """All figures of one learning method under one rule of the schedule's restart.
+    """All figures of one learning method under one restart rule of the schedule.
 
-    `runs` are those that reached their end, `figures` are by (measure, item). `baselines` is the accuracy of the best
-    baseline by task, `learned` in how many seeds a task was learned, where the record tells of each.
+    `runs` are the finished runs, `figures` are by (measure, item). `baselines`: accuracy of the best baseline by task.
+    `learned`: number of seeds that learned a task, if the record has the verdict of every seed.
     """
 
     name: str
@@ -68,27 +67,27 @@ class MethodResult:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """The pre-training seeds, in rising order."""
+        """The pre-training seeds, ascending."""
         return tuple(run.seed for run in self.runs)
 
     def figure(self, measure: str, item: str = MEAN) -> Estimate | None:
-        """Return one figure; None where it is not defined or not measured."""
+        """Return one figure, or None if it is undefined or not measured."""
         return self.figures.get((measure, item))
 
 
 def method_results(record: Record, restart: str) -> tuple[MethodResult, ...]:
-    """Return every arm that has a finished run under the rule, in the order of the record."""
-    by_arm = {arm: record.finished_runs(arm.name, restart) for arm in record.arms}
-    return tuple(_arm(record, arm, runs) for arm, runs in by_arm.items() if runs)
+    """Return the results of every method that has a finished run under the rule, in the order of the record."""
+    runs = {method: record.finished_runs(method.name, restart) for method in record.arms}
+    return tuple(_method_result(record, method, finished) for method, finished in runs.items() if finished)
 
 
 def scored_datasets(record: Record) -> tuple[str, ...]:
-    """Return the data sets that any finished run was scored on: the paper's three in its order, then others by name."""
+    """Return the datasets with scores of a finished run: the paper's three in its order, then others by name."""
     names = {name for run in record.runs if run.finished for name in run.scores}
     return (*(name for name in PAPER_DATASETS if name in names), *sorted(names - set(PAPER_DATASETS)))
 
 
-def _arm(record: Record, arm: Named, runs: tuple[Run, ...]) -> MethodResult:
+def _method_result(record: Record, method: Named, runs: tuple[Run, ...]) -> MethodResult:
     scores = {dataset: scored for dataset in scored_datasets(record) if (scored := _scored(dataset, runs)) is not None}
     by_seed = {run.seed: _run_figures(record, run, scores) for run in runs}
     keys = dict.fromkeys(key for values in by_seed.values() for key in values)
@@ -101,20 +100,20 @@ def _arm(record: Record, arm: Named, runs: tuple[Run, ...]) -> MethodResult:
             baselines[task] = baseline.mean
         if len(ends) == len(runs) and all(end.instances is not None for end in ends.values()):
             learned[task] = sum(end.verdict.word == LEARNED for end in ends.values())
-    return MethodResult(arm.name, arm.title, runs, figures, scores, baselines, learned)
+    return MethodResult(method.name, method.title, runs, figures, scores, baselines, learned)
 
 
 def _run_figures(record: Record, run: Run, scores: Mapping[str, DatasetScores]) -> dict[tuple[str, str], float | None]:
-    """One run's value of every figure. A mean is over all items for which the figure is defined, or there is none."""
+    """Return the value of every figure of one run; a mean needs all items for which the figure is defined."""
     tasks = [task.name for task in record.tasks]
-    left = [task for task in tasks if task in forgettable_tasks(run)]
-    alone = {one.task for one in record.scratch}
+    forgettable = [task for task in tasks if task in forgettable_tasks(run)]
+    from_scratch = {one.task for one in record.scratch}
     parts: dict[str, dict[str, float | None]] = {
         SCORE: {name: _score(run, name, scores) for name in scored_datasets(record)},
         FINAL: {task: final_accuracy(run, task) for task in tasks},
-        FORGETTING: {task: forgetting(run, task) for task in left},
-        BACKWARD: {task: backward_transfer(run, task) for task in left},
-        FORWARD: {task: _forward(record, run, task) for task in tasks if task in alone},
+        FORGETTING: {task: forgetting(run, task) for task in forgettable},
+        BACKWARD: {task: backward_transfer(run, task) for task in forgettable},
+        FORWARD: {task: _forward(record, run, task) for task in tasks if task in from_scratch},
     }
     values = {(measure, item): value for measure, items in parts.items() for item, value in items.items()}
     values |= {(measure, MEAN): _mean(items.values()) for measure, items in parts.items()}
@@ -128,7 +127,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 
 def _score(run: Run, dataset: str, scores: Mapping[str, DatasetScores]) -> float | None:
-    """None on a set where a run of any seed diverged: a mean over the others would flatter the method."""
+    """Return the mean score, or None if a run of any seed diverged: a mean over the others would favour the method."""
     if dataset not in run.scores or dataset not in scores or scores[dataset].diverged:
         return None
     return _mean(run.scores[dataset].known.values())
@@ -146,7 +145,7 @@ def _scored(dataset: str, runs: Sequence[Run]) -> DatasetScores | None:
 
 
 def _forward(record: Record, run: Run, task: str) -> float | None:
-    """Beside the task from scratch with the run's seed; one stage is one run under every rule, so another's will do."""
+    """Compare with the run from scratch of the same seed; it has one stage, so its restart rule does not matter."""
     by_rule = {one.restart: one for one in record.scratch if (one.task, one.seed) == (task, run.seed)}
     alone = by_rule.get(run.restart, by_rule.get(MAIN_RULE))
     if alone is None or task not in record.steps:
@@ -156,7 +155,7 @@ def _forward(record: Record, run: Run, task: str) -> float | None:
 
 
 def forgettable_tasks(run: Run) -> set[str]:
-    """Return the tasks that entered before the last stage: those that can be forgotten."""
+    """Return the tasks introduced before the last stage, which can be forgotten."""
     return {task for stage in run.stages[:-1] for task in stage.introduced}
 
 
@@ -166,28 +165,28 @@ def final_accuracy(run: Run, task: str) -> float | None:
 
 
 def forgetting(run: Run, task: str) -> float | None:
-    """Return the highest accuracy at a stage's end since the task entered less the last; None where an end has none."""
+    """Return the highest minus the last accuracy at a stage's end since the task was introduced; None if one lacks."""
     ends = _stage_end_accuracies(run, task)
     known = [value for value in ends if value is not None]
     return max(known) - known[-1] if len(ends) > 1 and len(known) == len(ends) else None
 
 
 def backward_transfer(run: Run, task: str) -> float | None:
-    """Return the accuracy at the end less that at the end of the stage in which the task entered."""
+    """Return the final accuracy minus that at the end of the stage that introduced the task."""
     ends = _stage_end_accuracies(run, task)
     return None if len(ends) < 2 or ends[0] is None or ends[-1] is None else ends[-1] - ends[0]
 
 
-def forward_transfer(run: Run, alone: Sequence[Evaluation], task: str, iterations: float) -> float | None:
-    """Return the accuracy after so many of the task's iterations less that of the task trained alone for as many."""
-    ours, theirs = accuracy_after(run.heldout, task, iterations), accuracy_after(alone, task, iterations)
-    return None if ours is None or theirs is None else ours - theirs
+def forward_transfer(run: Run, scratch: Sequence[Evaluation], task: str, iterations: float) -> float | None:
+    """Return the accuracy after a number of the task's iterations, minus that of the task trained from scratch."""
+    accuracy, reference = accuracy_after(run.heldout, task, iterations), accuracy_after(scratch, task, iterations)
+    return None if accuracy is None or reference is None else accuracy - reference
 
 
 def accuracy_after(evaluations: Sequence[Evaluation], task: str, iterations: float) -> float | None:
-    """Return the accuracy after so many iterations of the task itself, interpolated; None outside the evaluations.
+    """Return the accuracy after a number of the task's iterations, interpolated; None outside the evaluated range.
 
-    evaluations in the order of time. (0 → 0.2, 10 → 0.4, 20 → 0.5) after 12.5 iterations: 0.425.
+    `evaluations` are in chronological order. (0 → 0.2, 10 → 0.4, 20 → 0.5) after 12.5 iterations: 0.425.
     """
     known = [(one.iterations.get(task, 0), value) for one in evaluations if (value := _accuracy(one, task)) is not None]
     counts = [count for count, _ in known]
@@ -203,6 +202,6 @@ def _accuracy(evaluation: Evaluation, task: str) -> float | None:
 
 
 def _stage_end_accuracies(run: Run, task: str) -> list[float | None]:
-    """Accuracy at the end of each stage since the task entered; none where it never did."""
-    entered = next((index for index, stage in enumerate(run.stages) if task in stage.introduced), len(run.stages))
-    return [_accuracy(one, task) for one in run.heldout if one.at_end and one.stage >= entered]
+    """Return the accuracy at the end of each stage since the task was introduced."""
+    first = next((index for index, stage in enumerate(run.stages) if task in stage.introduced), len(run.stages))
+    return [_accuracy(one, task) for one in run.heldout if one.at_end and one.stage >= first]

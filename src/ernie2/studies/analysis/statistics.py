@@ -1,7 +1,7 @@
-"""Means with intervals, in numbers and in words, components of variance, and ratios: what every table of a study needs.
+"""Statistics for the tables of a study: means with intervals and their text, variance components, and ratios.
 
-The unit is the pre-training seed: values of one seed are averaged before they come here, and methods are compared seed
-by seed. Values are taken in the order of the seeds: the same values give the same digits in whatever order they come.
+The sampling unit is the pre-training seed: values of one seed are averaged first, and methods are compared seed by
+seed. Sums are in the order of the seeds, so results do not depend on the order of the input.
 """
 
 from __future__ import annotations
@@ -16,38 +16,37 @@ from ernie2.formatting import DASH, decimal, quantity, signed
 from ernie2.seed_interval import SeedInterval, all_equal, mean_over_seeds, student_quantile
 
 POINTS, FRACTION = 2, 4
-"""Digits of the two units: scores are in percent and their differences in points; held-out accuracies are fractions
-of 1."""
+"""Digits of the two units: percentages (differences in points) for scores, and fractions of 1 for held-out accuracy."""
 
 
 @dataclass(frozen=True)
 class Estimate(SeedInterval):
     """A mean over pre-training seeds with its 95 % interval, in the unit of its values.
 
-    `values` is by seed, in rising order of seeds, every value finite.
+    `values`: finite values by seed, ascending.
     """
 
     values: Mapping[int, float]
 
     @property
     def direction(self) -> int:
-        """+1 or -1 where the interval lies wholly above or below 0; 0 where it holds 0, and without an interval."""
+        """+1 or -1 if the entire interval lies above or below 0; 0 if it contains 0, and without an interval."""
         if self.low is None or self.high is None:
             return 0
         return 1 if self.low > 0 else -1 if self.high < 0 else 0
 
 
 def estimate(values: Mapping[int, float | None] | Mapping[int, float]) -> Estimate | None:
-    """Return the mean of one value a seed, without those that are None or not finite; None where none is left."""
+    """Return the mean of one value per seed, ignoring None and non-finite values; None if there are no others."""
     known = {seed: value for seed, value in sorted(values.items()) if value is not None and math.isfinite(value)}
     if not known:
         return None
-    found = mean_over_seeds(list(known.values()))
-    return Estimate(found.mean, found.low, found.high, found.note, known)
+    result = mean_over_seeds(list(known.values()))
+    return Estimate(result.mean, result.low, result.high, result.note, known)
 
 
 def difference(first: Estimate | None, second: Estimate | None) -> Estimate | None:
-    """Return first − second, paired: over the seeds both have; None where they share none."""
+    """Return first − second, paired over the seeds that both have; None if they share none."""
     if first is None or second is None:
         return None
     shared = [seed for seed in first.values if seed in second.values]
@@ -55,7 +54,7 @@ def difference(first: Estimate | None, second: Estimate | None) -> Estimate | No
 
 
 def format_difference(difference: Estimate, unit: int) -> str:
-    """A difference: "+1.20 (95 % +0.31 to +2.09)"; without an interval "+1.20"."""
+    """Return a difference as text: "+1.20 (95 % +0.31 to +2.09)", or "+1.20" without an interval."""
     text = signed(difference.mean, unit)
     if difference.low is None:
         return text
@@ -63,9 +62,9 @@ def format_difference(difference: Estimate, unit: int) -> str:
 
 
 def format_cell(figure: Estimate | None, unit: int, seeds: int, *, change: bool = False) -> str:
-    """A table's cell: "62.41 (60.12 to 64.70)", of so many seeds as the row says; other numbers of seeds are named.
+    """Return a table cell: "62.41 (60.12 to 64.70)", plus the number of seeds if it differs from `seeds`.
 
-    `change`: with signs.
+    `change`: write signs.
     """
     if figure is None:
         return DASH
@@ -81,9 +80,9 @@ def variance_components(groups: Mapping[int, Sequence[float]]) -> tuple[float | 
     """Return the standard deviations between groups (pre-training seeds) and within them (fine-tuning seeds).
 
     One-way random-effects analysis of variance by the method of moments; groups may differ in size. within² =
-    MS_within; between² = (MS_between − MS_within) / n₀ with n₀ = (N − Σ nᵢ² / N) / (k − 1), 0 where that is negative
-    (Searle, Casella & McCulloch, Variance Components, 1992, ch. 3). `within` is None where no group has two values,
-    `between` also below two groups.
+    MS_within; between² = (MS_between − MS_within) / n₀ with n₀ = (N − Σ nᵢ² / N) / (k − 1), or 0 if that is negative
+    (Searle, Casella & McCulloch, Variance Components, 1992, ch. 3). Both are None if no group has two values; `between`
+    is also None below two groups.
     """
     rows = [np.asarray(groups[key], dtype=float) for key in sorted(groups) if len(groups[key])]
     sizes = np.array([len(row) for row in rows])
@@ -103,9 +102,9 @@ def variance_components(groups: Mapping[int, Sequence[float]]) -> tuple[float | 
 class RatioInterval:
     """A ratio of two paired means and its 95 % interval by Fieller's theorem.
 
-    `value` is None where the second mean is 0. `low` and `high` are None for one pair, where all pairs have the same
-    ratio (`bounded` is True then), and where the second mean is not told from 0 (`bounded` is False): the ratios that
-    agree with the values reach to infinity.
+    `value` is None if the second mean is 0. `low` and `high` are None for one pair, if all pairs have the same ratio
+    (`bounded` is True), and if the second mean does not differ significantly from 0 (`bounded` is False): the interval
+    is then unbounded.
     """
 
     value: float | None
@@ -115,9 +114,9 @@ class RatioInterval:
 
 
 def fieller_ratio(first: Sequence[float], second: Sequence[float]) -> RatioInterval:
-    """Return mean(first) / mean(second), the two paired item by item (Fieller 1954, with the covariance of the pairs).
+    """Return mean(first) / mean(second) for paired values (Fieller 1954, with the covariance of the pairs).
 
-    The interval holds every ρ for which the mean of first − ρ·second is not told from 0 by a paired t test.
+    The interval contains every ρ for which a paired t test does not reject that the mean of first − ρ·second is 0.
     """
     pairs = len(first)
     top, bottom = math.fsum(first) / pairs, math.fsum(second) / pairs

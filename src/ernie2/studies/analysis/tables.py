@@ -1,4 +1,4 @@
-"""What the page of a study shows, every line and cell as text, and its lines for a terminal. Same record, same text."""
+"""The content of a study's page as text, line by line and cell by cell, and its summary for the terminal."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ PAPER_TABLE_7 = {
     "multi-task learning": (78.7, 87.5, 83.0),
     "continual multi-task learning": (79.0, 87.8, 84.0),
 }
-"""What the paper reports in Table 7: method → dev accuracy in percent on each of `PAPER_DATASETS`."""
+"""Table 7 of the paper: method → dev accuracy in percent on each of `PAPER_DATASETS`."""
 
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
-"""Heads, and rows of a cell a head."""
+"""Column headings, and rows with one cell per column."""
 
 
 def template_values(analysis: Analysis) -> dict[str, Any]:
-    """Return what `study.jinja` lays out: lines and tables by name; texts are plain, not yet escaped."""
-    arms, size = analysis.arms, _model(analysis.record)
+    """Return the values for `study.jinja`: lines and tables by name, as plain text without escaping."""
+    methods, size = analysis.arms, _model(analysis.record)
     tasks = {task.name: task.title for task in analysis.record.tasks}
     tested = sum(one.difference.low is not None for one in analysis.comparisons)
     by_chance = (
-        f": of the {quantity(tested, 'comparison')} with an interval, {decimal(tested / 20, 1)} would be expected "
-        "to be called different by chance alone if no arm differed from another."
+        f": if no methods differed, {decimal(tested / 20, 1)} of the {quantity(tested, 'comparison')} with an interval "
+        "would still be expected to show a difference."
     )
     spread = [
         (_label(one), name, decimal(score.sd_pretraining, POINTS), decimal(score.sd_finetuning, POINTS),
          str(score.runs), str(score.diverged))
-        for one in arms
+        for one in methods
         for name, score in one.scores.items()
     ]  # fmt: skip
     return {
-        "title": f"Learning methods side by side (Table 7), {analysis.record.preset}",
+        "title": f"Comparison of learning methods (Table 7), {analysis.record.preset}",
         "facts": list(_facts(analysis)),
         "by_chance": by_chance if tested else ".",
         "order": paper_order(analysis.comparisons),
@@ -60,22 +60,22 @@ def template_values(analysis: Analysis) -> dict[str, Any]:
             (title, [_compared(one) for one in comparisons])
             for title, comparisons in groupby(analysis.comparisons, key=attrgetter("title"))
         ],
-        "arms": arms,
-        **_restart_tables(arms, tasks, paper=True),
-        "ours": f"Ours: {size[0].lower()}{size[1:]}. " if size else "",
+        "methods": methods,
+        **_restart_tables(methods, tasks, paper=True),
+        "ours": f"The model here: {size[0].lower()}{size[1:]}. " if size else "",
         "spread": spread,
         "ratios": analysis.ratios,
-        "backward": _by_task(arms, tasks, BACKWARD, change=True),
-        "forward": _by_task(arms, tasks, FORWARD, change=True),
+        "backward": _by_task(methods, tasks, BACKWARD, change=True),
+        "forward": _by_task(methods, tasks, FORWARD, change=True),
         "shared": analysis.record.machine.get("parallel", 1) > 1,
-        "cost": [(_label(one), *(_count(one, part) for part in ("passes", "tokens", "seconds"))) for one in arms],
+        "cost": [(_label(one), *(_count(one, part) for part in ("passes", "tokens", "seconds"))) for one in methods],
         "sensitivity": _restart_tables(analysis.sensitivity, tasks, paper=False) if analysis.sensitivity else None,
         "notes": analysis.notes,
     }
 
 
 def summary_lines(analysis: Analysis) -> list[str]:
-    """Return arms, the comparisons that sum up, ratios of forgetting, and notes, one line each."""
+    """Return one line each for methods, summary comparisons, ratios of forgetting, and notes."""
     summaries = (
         (SCORE, POINTS, "mean of the scores"),
         (FINAL, FRACTION, "held-out accuracy"),
@@ -85,20 +85,20 @@ def summary_lines(analysis: Analysis) -> list[str]:
     for one in analysis.arms:
         parts = [f"{name} {_cell(one, what, MEAN, unit)}" for what, unit, name in summaries if one.figure(what)]
         lines.append(f"{_label(one)}: {', '.join([*parts, _count(one, 'passes')])} encoder passes")
-    several_sets = any(less.figure == SUMMARIES[0] for less in analysis.comparisons)
+    several_datasets = any(one.figure == SUMMARIES[0] for one in analysis.comparisons)
     lines += [
-        f"{less.title}, {less.figure}: {format_difference(less.difference, less.unit)}: {less.verdict}"
-        for less in analysis.comparisons
-        if less.figure in SUMMARIES or not several_sets
+        f"{one.title}, {one.figure}: {format_difference(one.difference, one.unit)}: {one.verdict}"
+        for one in analysis.comparisons
+        if one.figure in SUMMARIES or not several_datasets
     ]
     lines += [f"{ratio}." for ratio in analysis.ratios]
     if analysis.comparisons:
-        lines.append("No correction for multiple comparisons is made.")
+        lines.append("Verdicts are not corrected for multiple comparisons.")
     return [*lines, *analysis.notes]
 
 
 def _facts(analysis: Analysis) -> Iterator[str]:
-    """State, model, data, training, seeds and machine; what a record does not say is left out."""
+    """Yield state, model, data, training, seeds and machine, as far as the record has them."""
     record, machine, data = analysis.record, analysis.record.machine, analysis.record.data
     yield f"Finished {record.finished or ''}".rstrip() if record.status == "done" else "Not finished"
     if size := _model(record):
@@ -107,16 +107,16 @@ def _facts(analysis: Analysis) -> Iterator[str]:
         share = f" ({100 * data['share']:g} % of it used)" if data.get("share") not in (None, 1) else ""
         yield f"Data: {'; '.join(_corpus(name, one) for name, one in sorted(corpora.items()))}{share}"
     steps = record.steps
-    words = f"{quantity(next(iter(steps.values()), 0), 'iteration')} of each of {quantity(len(steps), 'task')}"
+    words = f"{quantity(next(iter(steps.values()), 0), 'iteration')} for each of {quantity(len(steps), 'task')}"
     if len(set(steps.values())) != 1:
         titles = {task.name: task.title for task in record.tasks}
         words = "iterations: " + ", ".join(f"{titles.get(task, task)} {count:,}" for task, count in steps.items())
-    yield f"Training: {words}" + (f", {record.batch_tokens:,} tokens a step" if record.batch_tokens else "")
+    yield f"Training: {words}" + (f", {record.batch_tokens:,} tokens per step" if record.batch_tokens else "")
     yield f"Pre-training seeds: {_seeds(analysis)}"
     if machine:
         parts = [str(machine[key]) for key in ("device", "cpu", "precision") if machine.get(key)]
         parts += [quantity(machine["cores"], "core")] if machine.get("cores") else []
-        parts += [f"{machine['parallel']} runs side by side"] if machine.get("parallel", 1) > 1 else []
+        parts += [f"{machine['parallel']} runs in parallel"] if machine.get("parallel", 1) > 1 else []
         parts += [f"{name} {version}" for name, version in sorted((machine.get("versions") or {}).items())]
         yield f"Machine: {', '.join(parts)}"
 
@@ -140,29 +140,30 @@ def _corpus(name: str, one: Mapping[str, Any]) -> str:
 
 
 def _seeds(analysis: Analysis) -> str:
-    arms, sensitivity = analysis.arms, analysis.sensitivity
-    if not arms:
+    methods, sensitivity = analysis.arms, analysis.sensitivity
+    if not methods:
         return "none finished yet"
-    same = len({one.seeds for one in arms}) == 1
-    words = f"{len(arms[0].seeds)} in every arm" if same else join_words([f"{len(a.seeds)} of {a.title}" for a in arms])
+    same = len({one.seeds for one in methods}) == 1
+    counts = [f"{len(one.seeds)} for {one.title}" for one in methods]
+    words = f"{len(methods[0].seeds)} per method" if same else join_words(counts)
     never = f"; without restarts of the schedule: {max(len(one.seeds) for one in sensitivity)}" if sensitivity else ""
-    scored = [(score, one.figure(SCORE, name)) for one in arms for name, score in one.scores.items()]
+    scored = [(score, one.figure(SCORE, name)) for one in methods for name, score in one.scores.items()]
     runs = sorted({score.runs // len(figure.values) for score, figure in scored if figure is not None})
-    tuned = f"; fine-tuning runs for each: {join_words([str(count) for count in runs])}" if runs else ""
+    tuned = f"; fine-tuning runs per seed and dataset: {join_words([str(count) for count in runs])}" if runs else ""
     return f"{words}{never}{tuned}"
 
 
 def _nothing_compared(analysis: Analysis) -> str:
-    """Why there is no comparison."""
-    pairs = [pair for pair in PAIRS if set(pair) <= {arm.name for arm in analysis.record.arms}]
+    """Return the reason why there is no comparison."""
+    pairs = [pair for pair in PAIRS if set(pair) <= {method.name for method in analysis.record.arms}]
     if not pairs:
         return (
-            "Nothing: this study has no pair of arms that is compared. Compared are "
-            f"{join_words([' with '.join(pair) for pair in PAIRS])}."
+            "There are no comparisons: this study has none of the pairs of methods that are compared, "
+            f"{join_words([' and '.join(pair) for pair in PAIRS])}."
         )
     if not any(set(pair) <= {one.name for one in analysis.arms} for pair in pairs):
-        return "Nothing yet: no pair of arms that is compared has finished runs of both."
-    return "Nothing yet: no pair of arms that is compared shares a finished pre-training seed."
+        return "There are no comparisons yet: no pair of methods has finished runs of both."
+    return "There are no comparisons yet: no pair of methods shares a finished pre-training seed."
 
 
 def _compared(one: Comparison) -> tuple[str, ...]:
@@ -178,50 +179,53 @@ def _compared(one: Comparison) -> tuple[str, ...]:
     )
 
 
-def _restart_tables(arms: Sequence[MethodResult], tasks: Mapping[str, str], *, paper: bool) -> dict[str, Table | None]:
-    """The tables of one rule of the schedule's restart."""
+def _restart_tables(
+    methods: Sequence[MethodResult], tasks: Mapping[str, str], *, paper: bool
+) -> dict[str, Table | None]:
+    """Return the tables of one restart rule of the schedule."""
     return {
-        "scores": _scores(arms, paper=paper),
-        "heldout": _heldout(arms, tasks),
-        "forgetting": _by_task(arms, tasks, FORGETTING),
+        "scores": _scores(methods, paper=paper),
+        "heldout": _heldout(methods, tasks),
+        "forgetting": _by_task(methods, tasks, FORGETTING),
     }
 
 
-def _scores(arms: Sequence[MethodResult], *, paper: bool) -> Table | None:
-    facts = {name: score.facts for one in arms for name, score in one.scores.items()}
+def _scores(methods: Sequence[MethodResult], *, paper: bool) -> Table | None:
+    facts = {name: score.facts for one in methods for name, score in one.scores.items()}
     if not facts:
         return None
     heads = [
         f"{name}: {one.metric}, {one.split} ({one.standing}, {one.train:,} / {one.dev:,} examples)"
         for name, one in facts.items()
     ]
-    rows = [[_label(one), *(_cell(one, SCORE, name, POINTS) for name in (*facts, MEAN))] for one in arms]
+    rows = [[_label(one), *(_cell(one, SCORE, name, POINTS) for name in (*facts, MEAN))] for one in methods]
     for title, reported in PAPER_TABLE_7.items() if paper and set(PAPER_DATASETS) & set(facts) else ():
         scores = dict(zip(PAPER_DATASETS, reported, strict=True))
         rows.append([f"the paper: {title}", *(decimal(scores.get(name), 1) for name in (*facts, MEAN))])
-    return ["arm", *heads, "mean"], rows
+    return ["method", *heads, "mean"], rows
 
 
-def _heldout(arms: Sequence[MethodResult], tasks: Mapping[str, str]) -> Table:
-    """With the best baseline, and how many runs of all arms learned the task, where the record tells of each."""
-    heads, rows = _by_task(arms, tasks, FINAL)
-    baselines = {task: value for one in reversed(arms) for task, value in one.baselines.items()}
-    runs = sum(len(one.seeds) for one in arms)
+def _heldout(methods: Sequence[MethodResult], tasks: Mapping[str, str]) -> Table:
+    """Return held-out accuracy with the best baseline and, if recorded for all runs, how many learned the task."""
+    heads, rows = _by_task(methods, tasks, FINAL)
+    baselines = {task: value for one in reversed(methods) for task, value in one.baselines.items()}
+    runs = sum(len(one.seeds) for one in methods)
     wider = []
     for row, task in zip(rows, (*tasks, MEAN), strict=True):
-        known = all(task in one.learned for one in arms)
-        learned = f"{sum(one.learned[task] for one in arms)} of {runs}" if known else DASH
+        known = all(task in one.learned for one in methods)
+        learned = f"{sum(one.learned[task] for one in methods)} of {runs}" if known else DASH
         wider.append([*row, decimal(baselines.get(task), FRACTION), learned])
     return [*heads, "best baseline", "learned (runs)"], wider
 
 
-def _by_task(arms: Sequence[MethodResult], tasks: Mapping[str, str], measure: str, *, change: bool = False) -> Table:
-    """Tasks down, arms across, and the mean over tasks."""
+def _by_task(methods: Sequence[MethodResult], tasks: Mapping[str, str], measure: str, *, change: bool = False) -> Table:
+    """Return a table of tasks (rows) by methods (columns), with the mean over tasks."""
     items = {**tasks, MEAN: "mean over tasks"}
     rows = [
-        [title, *(_cell(one, measure, item, FRACTION, change=change) for one in arms)] for item, title in items.items()
+        [title, *(_cell(one, measure, item, FRACTION, change=change) for one in methods)]
+        for item, title in items.items()
     ]
-    return ["task", *map(_label, arms)], rows
+    return ["task", *map(_label, methods)], rows
 
 
 def _cell(one: MethodResult, measure: str, item: str, unit: int, *, change: bool = False) -> str:
