@@ -50,7 +50,7 @@ def test_extend_then_evaluate_then_a_report_beside_another_run(ernie, place):
     code, shown, _ = ernie("report", extended, "--beside", place / "alone")
     assert code == 0
     page = (extended / "report.html").read_text(encoding="utf-8")
-    assert "Beside other runs" in page
+    assert "Comparison with other runs" in page
     assert "new task only" in page
     assert f"ernie2 extend {run.resolve()} --task sentence_distance" in page
 
