@@ -80,7 +80,7 @@ def test_columns_are_named_by_the_header_or_by_number(tmp_path: Path) -> None:
     assert "2 lines of CoNLL-U that are no words (1-2, 1.1) left out" in notes[0]
     for text, label, message in (
         ("text", "label", "line 1: the first column numbers the tokens"),
-        ("token", "label", "--text token: there is no such column. Without a header line name one by number, 1 to 3"),
+        ("token", "label", "--text token: there is no such column. There is no header line; use a number, 1 to 3"),
         ("2", "4", "--label 4: there is no such column"),
         ("3", "label", "token and tag are both in column 3"),
     ):
@@ -91,10 +91,10 @@ def test_columns_are_named_by_the_header_or_by_number(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("Li B-PER\nBai\n", "line 2: 1 columns, but there are 2 in line 1"),
+        ("Li B-PER\nBai\n", "line 2: 1 columns, but line 1 has 2"),
         ("Li\tB-PER\n\tO\n", "line 2: column 1 is empty"),
         ("Li\tB-PER\nBai\t\n", "line 2: column 2 is empty"),
-        ("\n\n", "there is no token in it"),
+        ("\n\n", "the file has no tokens"),
     ],
 )
 def test_faults_are_named_with_their_line(tmp_path: Path, content: str, message: str) -> None:
@@ -116,10 +116,10 @@ def test_txt_and_tsv_are_recognised_by_their_lines(tmp_path: Path) -> None:
 
 def test_what_may_be_a_table_or_tags_is_refused_until_the_user_says(tmp_path: Path) -> None:
     with pytest.raises(
-        DataError, match=r"a token a line.* Say --head tagging or --head classification, or call it .con"
+        DataError, match=r"one token per line.* Use --head tagging or --head classification, or rename it to .con"
     ):
         is_tag_file(write(tmp_path, "a\tgood\n\nb\tbad\n", "x.tsv"))
-    with pytest.raises(DataError, match=r"every line is one token and a tag, but no empty line parts sentences"):
+    with pytest.raises(DataError, match=r"every line is one token and a tag, but no empty line separates sentences"):
         is_tag_file(write(tmp_path, "text\tlabel\nLi\tB-PER\nleft\tO\n", "x.tsv"))
 
 
@@ -136,5 +136,5 @@ def test_a_conll_file_trains_as_sentences(tmp_path: Path) -> None:
         (("Du",), None),
     ]
     mixed = write(tmp_path, PLAIN + "\nLi M-PER\n", "mixed.conll")
-    with pytest.raises(DataError, match=r"mixed.conll, line 8: the tag 'M-PER' stands with the prefixes B, I"):
+    with pytest.raises(DataError, match=r"mixed.conll, line 8: the tag 'M-PER' and the prefixes B, I"):
         load_user_data(mixed, file, text="text", label="label")

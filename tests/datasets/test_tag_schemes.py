@@ -118,7 +118,7 @@ def test_the_scheme_of_training_tags_is_found(scheme: Scheme) -> None:
 def test_what_tags_cannot_tell_is_iob2_and_that_is_said() -> None:
     assert detect_scheme(tagged("B-X O")) == (
         "IOB2",
-        "the only prefix is B-, which does not tell schemes apart; name another with --scheme",
+        "the only prefix is B-, which fits several schemes; name another with --scheme",
     )
     assert detect_scheme(tagged("I-X I-X O I-Y"))[0] == "IOB1"
     assert detect_scheme(tagged("I-X E-X I-X O I-Y"))[0] == "IOE1"
@@ -135,7 +135,7 @@ def test_tags_without_prefixes_have_no_scheme_and_bare_letters_have_one() -> Non
     [
         (("B-X I-X", "O X-X"), "line 2: the tag 'X-X' has no prefix of a tag scheme"),
         (("B-X I-X", "PER"), "line 2: the tag 'PER' has no prefix"),
-        (("B-X M-X E-X", "O", "B-X I-X L-X"), "line 3: the tag 'I-X' stands with the prefixes B, E, L, M of other"),
+        (("B-X M-X E-X", "O", "B-X I-X L-X"), "line 3: the tag 'I-X' and the prefixes B, E, L, M of other"),
         (("B-X E-X", "U-X"), "line 2: the tag 'U-X'"),
         (("B-X I-X", "O I-X", "I-X B-X"), "line 2: the tag 'I-X' of token 2 does not follow IOB2, nor .* IOB1"),
         (("B-X I-X E-X S-X", "B-X I-X"), "line 2: the tag 'B-X' of token 1 does not follow BIOES"),

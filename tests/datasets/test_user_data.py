@@ -74,7 +74,7 @@ def test_pairs_come_from_two_columns_of_any_format(tmp_path: Path) -> None:
         (
             ["01", "1", "001", "2"],
             "classification",
-            "4 classes in 'y', of which 001 and 01 and 1 are the same number; write it in one way if it is one class",
+            "4 classes in 'y', of which 001 and 01 and 1 are the same number; use one spelling if they are one class",
         ),
         ([["p"], ["p", "q"], []], "multi_label", "lists of labels in 'y'"),
     ],
@@ -129,7 +129,7 @@ def test_the_tag_scheme_is_that_of_the_training_tags_or_named(tmp_path: Path) ->
     assert (plain.scheme, plain.metrics) == (None, ("token_accuracy",))
     with pytest.raises(DataError, match=r"line 1: the tag 'E-PER' is none of IOB2"):
         made(tmp_path, BIOES, scheme="IOB2")
-    with pytest.raises(DataError, match=r"train.jsonl, line 3: the tag 'U-PER' stands with the prefixes B, E, S"):
+    with pytest.raises(DataError, match=r"train.jsonl, line 3: the tag 'U-PER' and the prefixes B, E, S"):
         made(tmp_path, [*BIOES, {"a": ["x"], "y": ["U-PER"]}])
     with pytest.raises(ConfigError, match="--scheme BIOES is for tagging, but the task is: detected classification"):
         made(tmp_path, GOOD, scheme="BIOES")
@@ -146,7 +146,7 @@ def test_tags_between_spaces_are_tagging_where_they_fit_the_words(tmp_path: Path
     assert made(tmp_path, speech[:2]).head == "classification"  # too few rows to tell from names of classes
     with pytest.raises(DataError, match=r"line 2: 5 tags in 'y', but 1 word in 'a'. Separate tokens.* --head tagging"):
         made(tmp_path, [*rows[:1], {"a": "李白走了。", "y": "B-PER I-PER O O O"}])
-    with pytest.raises(DataError, match=r"line 1: every a is one token and every y a tag, such as B-PER. Give whole"):
+    with pytest.raises(DataError, match=r"line 1: every a is one token and every y a tag, such as B-PER. Give"):
         made(tmp_path, [{"a": "Li", "y": "B-PER"}, {"a": "left", "y": "O"}])
     names = [{"a": "x", "y": "very good"}, {"a": "z", "y": "very bad"}]
     assert made(tmp_path, names).reasons[0].endswith("2 classes in 'y'; if they are tags, use --head tagging)")
@@ -315,7 +315,7 @@ GOOD: Rows = [{"a": "x", "y": "no"}, {"a": "z", "y": "yes"}]
         ([{"a": ["x"], "y": ["O", "O"]}] * 2, [{"a": ["x"], "y": ["O"]}], {}, "line 1: 1 tokens but 2 tags"),
         ([{"a": ["x"], "y": ["O"]}] * 2, [{"a": ["x"], "y": ["O"]}], {}, "every tag is 'O'"),
         ([{"a": "x", "y": []}] * 2, [{"a": "x", "y": []}], {}, "every y is empty"),
-        ([{"a": "x", "y": None}] * 2, GOOD, {}, "the column 'y' is empty throughout"),
+        ([{"a": "x", "y": None}] * 2, GOOD, {}, "the column 'y' is empty in all rows"),
     ],
 )
 def test_faults_are_named(tmp_path: Path, train: Rows, dev: Rows, options: dict[str, str], message: str) -> None:

@@ -1,8 +1,8 @@
-"""CoNLL files: a token and its tags a line, in columns separated by tabs or spaces, an empty line after each sentence.
+"""Read CoNLL files: a token and its tags per line, columns separated by tabs or spaces, an empty line per sentence.
 
-`-DOCSTART-` lines, comments (`# …` before a sentence, unless it is a token with a tag) and a header line are left out
-and counted. Without a header the token is in the first column and the tag in the last, unless columns are named by
-number, from 1 on.
+`-DOCSTART-` lines, comments (`# …` before a sentence, unless it is a token with a tag) and a header line are skipped
+and counted. Without a header, the token is in the first column and the tag in the last, unless columns are named by
+number, starting at 1.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from ernie2.storage.tables import Row
 
 _NAMES = (".conll", ".conllu", ".bio", ".iob")
 TAG_FILES = tuple(f"{name}{packed}" for name in _NAMES for packed in ("", ".gz", ".zst"))
-"""Extensions of files that are always read so; .txt and .tsv are where their lines look so."""
+"""Extensions that are always CoNLL; in .txt and .tsv files the first lines decide."""
 
 _AMBIGUOUS_FILES = tuple(f"{name}{packed}" for name in (".txt", ".tsv") for packed in ("", ".gz", ".zst"))
 _DEFAULTS = ("text", "label")
-"""What `--text` and `--label` are unless they are given."""
+"""Defaults of `--text` and `--label`."""
 SNIFFED_LINES = 2_000
-"""How many lines decide whether lines are tagged."""
+"""Number of lines used to detect the format."""
 _DOCUMENT = "-DOCSTART-"
 _SPACES = re.compile(r"[ \t]+")
 _TAG = re.compile(r"O|[BIESLUM](-\S+)?")
@@ -35,13 +35,13 @@ _TEXT = re.compile("[ \x02]")
 _INDEX = re.compile(r"\d+([-.]\d+)?")
 _NOT_A_WORD = re.compile(r"\d+[-.]\d+")
 _NAMED = re.compile(r"#\s*\S+\s*=\s")
-"""How CoNLL-U writes what is known of a sentence."""
-_EITHER = "there may be a token a line, with an empty line after each sentence, or a text a line."
+"""Sentence metadata in CoNLL-U."""
+_EITHER = "it may have one token per line with an empty line after each sentence, or one text per line."
 
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """A line that is neither a comment nor `-DOCSTART-`: its number and its cells, none where it is empty."""
+    """A line that is neither a comment nor `-DOCSTART-`: number and cells, no cells if it is empty."""
 
     number: int
     cells: tuple[str, ...]
@@ -54,14 +54,14 @@ def is_tag_file(
     lines: Iterable[str] | None = None,
     tagging: bool | None = None,
     characters: bool = False,
-    rename: str = "call it .conll",
+    rename: str = "rename it to .conll",
 ) -> bool:
-    """Return whether `file`, or `lines` of what messages call `file`, holds a token and a tag a line.
+    """Return whether `file`, or its `lines` if given, has one token and tag per line.
 
-    A file does by its extension. Of .txt, .tsv and `lines` the first lines tell: as many columns everywhere, tokens
-    without spaces, empty lines between sentences, and a last column of tags (O, B-…, or any of `known`). `tagging`:
-    whether the task is, None where nobody said. `characters`: whether a token is one character. `rename`: how a user
-    makes clear that it does. Raises `DataError` where it cannot be told.
+    The extension decides; for .txt, .tsv and `lines`, the first lines do. They need a constant number of columns,
+    tokens without spaces, empty lines between sentences, and a last column of tags (O, B-…, or any of `known`).
+    `tagging`: whether the task is tagging, None if unknown. `characters`: whether a token is one character. `rename`:
+    advice in messages. Raises `DataError` if the format is ambiguous.
     """
     if lines is None:
         if file.lower().endswith(TAG_FILES):
@@ -69,31 +69,31 @@ def is_tag_file(
         if tagging is False or not file.lower().endswith(_AMBIGUOUS_FILES):
             return False
         lines = text_lines(file)
-    shown = list(_lines(islice(lines, SNIFFED_LINES), file, Counter()))
-    rows = [line.cells for line in shown if line.cells]
+    first_lines = list(_lines(islice(lines, SNIFFED_LINES), file, Counter()))
+    rows = [line.cells for line in first_lines if line.cells]
     if len(rows) < 2 or len({len(cells) for cells in rows}) > 1 or any(_TEXT.search(cells[0]) for cells in rows):
         return False
-    filled = [bool(line.cells) for line in shown]
-    parted = (False, True) in zip(filled[filled.index(True) :], filled[filled.index(True) + 1 :], strict=False)
+    filled = [bool(line.cells) for line in first_lines]
+    separated = (False, True) in zip(filled[filled.index(True) :], filled[filled.index(True) + 1 :], strict=False)
     if len(rows[0]) == 1:
-        if parted and tagging and (not characters or all(len(cells[0]) == 1 for cells in rows)):
+        if separated and tagging and (not characters or all(len(cells[0]) == 1 for cells in rows)):
             raise DataError(
-                f"{file}: {_EITHER} {rename[0].upper()}{rename[1:]} for the first, or take the empty lines out."
+                f"{file}: {_EITHER} {rename[0].upper()}{rename[1:]} for the first, or remove the empty lines."
             )
         return False
     tags = [cells[-1] for cells in rows[1:]]
     tagged = all(_is_tag(tag, known) for tag in tags) and (bool(known) or any(tag != "O" for tag in tags))
-    if parted and not tagged and (tagging is None or known):
-        how = rename if known else f"say --head tagging or --head classification, or {rename}"
+    if separated and not tagged and (tagging is None or known):
+        how = rename if known else f"use --head tagging or --head classification, or {rename}"
         raise DataError(
-            f"{file}: {_EITHER} {how[0].upper()}{how[1:]} for the first, or take the empty lines out for the second."
+            f"{file}: {_EITHER} {how[0].upper()}{how[1:]} for the first, or remove the empty lines for the second."
         )
-    if tagged and not parted and tagging is None and any("-" in tag for tag in tags):
+    if tagged and not separated and tagging is None and any("-" in tag for tag in tags):
         raise DataError(
-            f"{file}: every line is one token and a tag, but no empty line parts sentences. Put one after each "
-            "sentence, or use --head classification if every line is a text."
+            f"{file}: every line is one token and a tag, but no empty line separates sentences. Add one after "
+            "each sentence, or use --head classification if every line is a text."
         )
-    return (tagged or tagging is True) if parted else (tagged and tagging is True)
+    return (tagged or tagging is True) if separated else (tagged and tagging is True)
 
 
 def read_tag_file(
@@ -105,20 +105,20 @@ def read_tag_file(
     lenient: bool = False,
     content: Iterable[str] | None = None,
 ) -> tuple[list[Row], list[str]]:
-    """Return (a row a sentence, notes) of a CoNLL file, or of the lines `content` that `file` names in messages.
+    """Return (one row per sentence, notes) of a CoNLL file, or of its lines `content` if given.
 
-    The cells of a row are a list of tokens under `text` and a list of tags under `label`; a file of one column holds no
-    tags, and without a `label` none are read. `text` and `label` name columns of the header, or columns by number; what
-    is "text" and "label", and every name where `lenient`, means the first and the last where there is no such column.
-    `known`: tags besides O and B-…. Raises `DataError`, naming the line, for a line of more or fewer columns than
-    others, an empty token or tag, and a column that is not there.
+    A row has a list of tokens in the cell `text`, and a list of tags in the cell `label` unless the file has one column
+    or `label` is None. `text` and `label` name columns of the header, or columns by number. If there is no such column,
+    the defaults "text" and "label", or all names if `lenient`, mean the first and the last column. `known`: tags
+    besides O and B-…. Raises `DataError` with the line for a varying number of columns, an empty token or tag, and a
+    missing column.
     """
     counts: Counter[str] = Counter()
     lines = _lines(text_lines(file) if content is None else content, file, counts)
     head = list(islice(lines, SNIFFED_LINES))
     first = next((line for line in head if line.cells), None)
     if first is None:
-        raise DataError(f"{file}: there is no token in it.")
+        raise DataError(f"{file}: the file has no tokens.")
     width, place = len(first.cells), f"{file}, line {first.number}"
     header = first.cells if _is_header(head, first, (text, label or "label"), known) else ()
     token = _column(text, 0, header, width, f"{place}: --text", lenient=lenient)
@@ -141,8 +141,8 @@ def read_tag_file(
             continue
         if line.cells and len(line.cells) != width:
             raise DataError(
-                f"{file}, line {line.number}: {len(line.cells)} columns, but there are {width} in line {first.number}; "
-                "every line needs as many."
+                f"{file}, line {line.number}: {len(line.cells)} columns, but line {first.number} has {width}; "
+                "all lines need the same number."
             )
         if not line.cells:
             if sentence:
@@ -152,18 +152,18 @@ def read_tag_file(
             counts["lines of CoNLL-U that are no words (1-2, 1.1) left out"] += 1
         else:
             sentence.append(line)
-    notes = [f"{file}: {count:,} {what}" for what, count in counts.items()]
+    notes = [f"{file}: {count:,} {change}" for change, count in counts.items()]
     return rows, [*([f"{place}: a header line ({', '.join(header)}), left out"] if header else []), *notes]
 
 
 def _lines(lines: Iterable[str], file: str, counts: Counter[str]) -> Iterator[_Line]:
-    """The lines that are neither comments nor document marks, which are counted."""
+    """Yield lines without comments and document marks, which are counted."""
     lines = iter(lines)
     head = list(islice(lines, SNIFFED_LINES))
-    plain = list(_token_lines(head))
-    by_tab = "\t" in plain[0] if plain else any("\t" in line for line in head)
-    width = len(_cells(plain[0], by_tab=by_tab)) if plain else 0
-    seen = {part for line in plain for part in enumerate(_cells(line, by_tab=by_tab))}
+    certain = list(_token_lines(head))
+    by_tab = "\t" in certain[0] if certain else any("\t" in line for line in head)
+    width = len(_cells(certain[0], by_tab=by_tab)) if certain else 0
+    seen = {part for line in certain for part in enumerate(_cells(line, by_tab=by_tab))}
     inside = False
     for number, line in enumerate(chain(head, lines), 1):
         if not line.strip(" \t"):
@@ -182,7 +182,7 @@ def _lines(lines: Iterable[str], file: str, counts: Counter[str]) -> Iterator[_L
 
 
 def _token_lines(head: Iterable[str]) -> Iterator[str]:
-    """The lines that neither are empty nor can be a comment or a document mark."""
+    """Yield lines that are certainly tokens: not empty, no comment, no document mark."""
     inside = False
     for line in head:
         filled = bool(line.strip(" \t"))
@@ -196,10 +196,10 @@ def _cells(line: str, *, by_tab: bool) -> tuple[str, ...]:
 
 
 def _is_token(line: str, cells: Sequence[str], width: int, seen: Collection[tuple[int, str]]) -> bool:
-    """Whether a line before a sentence that begins with # is a token and its tags, not a comment.
+    """Return whether a line with # before a sentence is a token with tags, not a comment.
 
-    It has as many columns as other lines and, where these are parted by spaces, a tag: one of entities, or a cell that
-    is `seen` in its column on another line.
+    It must have as many columns as other lines. If columns are separated by spaces, it also needs an entity tag, or a
+    cell that another line has in the same column (`seen`).
     """
     if len(cells) != (width or len(cells)):
         return False
@@ -225,7 +225,7 @@ def _row(file: str, sentence: Sequence[_Line], names: tuple[str, str], token: in
 
 
 def _is_header(head: Sequence[_Line], first: _Line, named: Sequence[str], known: Collection[str]) -> bool:
-    """Whether the first line names columns: it holds a name that was given, or its last cell alone is not a tag."""
+    """Return whether the first line names columns: it has a given name, or only its last cell is not a tag."""
     if any(name in first.cells for name in named if name not in _DEFAULTS and not name.isdecimal()):
         return True
     if all(name in first.cells for name in _DEFAULTS):
@@ -236,15 +236,15 @@ def _is_header(head: Sequence[_Line], first: _Line, named: Sequence[str], known:
     return all(_is_tag(tag, known) for tag in tags)
 
 
-def _column(named: str, usual: int, header: Sequence[str], width: int, what: str, *, lenient: bool) -> int:
-    if named in header:
-        return header.index(named)
-    if named in _DEFAULTS or (lenient and not named.isdecimal()):
-        return usual
-    if named.isdecimal() and 1 <= int(named) <= width:
-        return int(named) - 1
-    there = f"There is: {', '.join(header)}" if header else f"Without a header line name one by number, 1 to {width}"
-    raise DataError(f"{what} {named}: there is no such column. {there}.")
+def _column(name: str, default: int, header: Sequence[str], width: int, place: str, *, lenient: bool) -> int:
+    if name in header:
+        return header.index(name)
+    if name in _DEFAULTS or (lenient and not name.isdecimal()):
+        return default
+    if name.isdecimal() and 1 <= int(name) <= width:
+        return int(name) - 1
+    columns = f"There is: {', '.join(header)}" if header else f"There is no header line; use a number, 1 to {width}"
+    raise DataError(f"{place} {name}: there is no such column. {columns}.")
 
 
 def _is_tag(cell: str, known: Collection[str]) -> bool:

@@ -1,19 +1,20 @@
-"""The kind of task of a user's own training file, guessed by a rule that is printed and can be overruled with `--head`.
+"""Detection of the kind of task of a user's training file; the reason is printed, and `--head` overrides it.
 
-The rule, on the training file, first match wins:
+The first matching rule decides:
 1. labels are answers (objects with `text`, or empty lists for unanswerable questions) and there are two texts → span;
-   texts are question, context; where all lists are empty, only if the columns are called as in SQuAD's form;
-2. texts are lists, or hold \\x02 → tagging;
-3. labels are words, one for every word of the text, and are tags (O, B-…) or have several words in at least three rows
+   the texts are question and context; if all lists are empty, the columns must have the names of SQuAD's form;
+2. texts are lists, or contain \\x02 → tagging;
+3. labels have as many words as their texts, and are tags (O, B-…) or have several words in at least three rows
    → tagging;
 4. labels are lists → multi_label;
-5. all labels but some are numbers, and those are infinite or too large, such as 1e999 → refused with their line;
-6. every label is a number and one has a fraction → regression;
-7. every label is a whole number, there are more than 20 different ones, they are not written as strings (JSON, parquet)
-   and are not all numbers from 0 or 1 to the highest → refused: classes or a scale, the user has to say;
+5. all labels are numbers, but some are infinite or too large, such as 1e999 → error with the line;
+6. all labels are numbers, and one has a fraction → regression;
+7. all labels are whole numbers, with more than 20 different values, not written as strings (JSON, parquet), and not all
+   values from 0 or 1 to the highest → error: they may be classes or a scale;
 8. else → classification.
-A list of choices, and tags that do not fit the words of their texts, are refused.
-In .tsv and .csv a cell that is a JSON list or object counts as that list or object.
+
+A list of choices, and tags that do not match the words of their texts, are errors. In .tsv and .csv, a cell with a JSON
+list or object is read as a list or object.
 """
 
 from __future__ import annotations
@@ -41,30 +42,30 @@ from ernie2.formatting import quantity
 from ernie2.storage.tables import Row
 
 HEAD_NAMES: Mapping[Head, str] = {"span": "extractive question answering", "multi_label": "multi-label classification"}
-"""What users call a kind of task, where it is not the name of its head."""
+"""Head → name of the kind of task in messages, if it differs."""
 MAX_INTEGER_CLASSES = 20
-"""So many different whole numbers are taken for classes without asking more of them."""
+"""Number of different whole numbers up to which labels are classes without further checks."""
 CHOICES = ("choice", "choices", "options", "endings", "candidates")
-"""Columns in which data of multiple choice keep the list of choices."""
+"""Column names of the choices in multiple-choice data."""
 
 _TAG = re.compile(r"O|[BIESLUM]-\S+")
 _TAGGED_ROWS = 3
 
 
 def guess_head(rows: Sequence[Row], texts: Sequence[str], label: str) -> tuple[Head, str]:
-    """Return (head, what in the columns decided it) by the rule at the top of this file."""
+    """Return (head, reason) by the rules at the top of this file."""
     cells = [
         (row, parse_table_cell(row.cells[label], row.place)) for row in rows if not is_unlabelled(row.cells[label])
     ]
     labels = [value for _, value in cells]
     if not labels:
-        raise DataError(f"{rows[0].place}: the column {label!r} is empty throughout; training needs labels.")
+        raise DataError(f"{rows[0].place}: the column {label!r} is empty in all rows; training needs labels.")
     for row in rows:
         for name in CHOICES:
             choices = row.cells.get(name)
             if isinstance(parse_json_cell(choices, row.place), list | dict) or is_python_repr(choices):
                 raise multiple_choice_error(row.place, name)
-    strict = all(is_python_repr(row.cells[texts[0]]) for row in rows)  # one text of many may be written so
+    strict = all(is_python_repr(row.cells[texts[0]]) for row in rows)  # a single text may look like a list
     firsts = [(parse_table_cell if strict else parse_json_cell)(row.cells[texts[0]], row.place) for row in rows]
     if any(_is_answer(value) for value in labels) and len(texts) == 1:
         raise DataError(
@@ -100,14 +101,14 @@ def guess_head(rows: Sequence[Row], texts: Sequence[str], label: str) -> tuple[H
     if several := [names for names in spellings.values() if len(names) > 1]:
         return "classification", (
             f"{sum(map(len, spellings.values()))} classes in {label!r}, of which {' and '.join(several[0])} are the "
-            "same number; write it in one way if it is one class"
+            "same number; use one spelling if they are one class"
         )
     strings = all(row.typed and isinstance(value, str) for row, value in cells)
     return "classification", _whole_numbers(numbers, label, rows[0], strings=strings)
 
 
 def _spellings(cells: Sequence[tuple[Row, Any]], label: str) -> dict[float | None, list[str]]:
-    """The names of classes that are numbers, such as 1 and 01, by their number."""
+    """Return the classes that are numbers, such as 1 and 01, by their number."""
     spellings: dict[float | None, list[str]] = {}
     for name in sorted({str(parse_label(value, label, row.place)) for row, value in cells}):
         spellings.setdefault(parse_number(name), []).append(name)
@@ -115,17 +116,17 @@ def _spellings(cells: Sequence[tuple[Row, Any]], label: str) -> dict[float | Non
 
 
 def multiple_choice_error(place: str, name: str) -> DataError:
-    """Return the error for data of multiple choice, whose choices are a list in `name`."""
+    """Return the error for multiple-choice data, with the choices in column `name`."""
     return DataError(
-        f"{place}: {name!r} is a list of choices; multiple choice is not supported. Write a row for each choice, with "
+        f"{place}: {name!r} is a list of choices; multiple choice is not supported. Write one row per choice, with "
         "question and choice as the two texts and 1 or 0 as the label."
     )
 
 
 def _spaced_tags(cells: Sequence[tuple[Row, Any]], text: str, label: str) -> str:
-    """Why labels are tags separated by spaces, one for each word of the text; "" where they are not.
+    """Return why labels are space-separated tags, one for each word of the text, or "" if they are not.
 
-    Raises `DataError` where all labels are tags, but do not fit their texts or tag single tokens.
+    Raises `DataError` if all labels are tags, but do not match their texts or tag single tokens.
     """
     if not all(isinstance(value, str) and isinstance(row.cells[text], str) for row, value in cells):
         return ""
@@ -137,7 +138,7 @@ def _spaced_tags(cells: Sequence[tuple[Row, Any]], text: str, label: str) -> str
     if marked and not several and odd is None:
         raise DataError(
             f"{cells[0][0].place}: every {text} is one token and every {label} a tag, such as {cells[0][1]}. Give "
-            "whole sentences, as lists or in a .conll file, or use --head classification."
+            "complete sentences, as lists or in a .conll file, or use --head classification."
         )
     if marked and several and odd is not None:
         place, tokens, tags = odd
@@ -152,18 +153,18 @@ def _spaced_tags(cells: Sequence[tuple[Row, Any]], text: str, label: str) -> str
 
 
 def _whole_numbers(numbers: Sequence[float], label: str, first: Row, *, strings: bool) -> str:
-    """Why whole numbers are classes. Raises `DataError` where they may as well be a scale."""
-    different = {int(number) for number in numbers}
-    low, high = min(different), max(different)
-    said = f"{quantity(len(different), 'class', 'classes')} in {label!r}"
-    if len(different) <= MAX_INTEGER_CLASSES:
-        return said
+    """Return why whole numbers are classes. Raises `DataError` if they may be a scale."""
+    values = {int(number) for number in numbers}
+    low, high = min(values), max(values)
+    summary = f"{quantity(len(values), 'class', 'classes')} in {label!r}"
+    if len(values) <= MAX_INTEGER_CLASSES:
+        return summary
     if strings:
-        return f"{said}, whole numbers written as strings; if they are a scale, use --head regression"
-    if low in (0, 1) and high - low + 1 == len(different):
-        return f"{said}, the whole numbers from {low} to {high}; if they are a scale, use --head regression"
+        return f"{summary}, whole numbers written as strings; if they are a scale, use --head regression"
+    if low in (0, 1) and high - low + 1 == len(values):
+        return f"{summary}, the whole numbers from {low} to {high}; if they are a scale, use --head regression"
     raise DataError(
-        f"{first.place.rpartition(', ')[0]}: {label!r} has {len(different)} different whole numbers between {low} and "
+        f"{first.place.rpartition(', ')[0]}: {label!r} has {len(values)} different whole numbers between {low} and "
         f"{high}, which may be classes or a scale. Use --head classification or --head regression."
     )
 

@@ -83,7 +83,7 @@ def test_conll_files_are_sentences_for_a_model_that_tags(tmp_path: Path) -> None
     assert [one.tokens for one in examples_from_file(str(header), TAGS, "word")] == [("w1",)]
     for content in ("w1\nw2\n\nw3\n", "w1 w2\n\nw3 w4\n"):  # tokens or texts
         plain.write_text(content)
-        with pytest.raises(DataError, match=r"a token a line.*or a text a line. Call it .conll"):
+        with pytest.raises(DataError, match=r"one token per line.*or one text per line. Rename it to .conll"):
             list(examples_from_file(str(plain), TAGS))
     plain.write_text("李白\n\n杜甫\n")
     assert [one.tokens for one in examples_from_file(str(plain), CHARACTERS)] == [("李", "白"), (), ("杜", "甫")]
@@ -131,7 +131,7 @@ def test_values_that_are_not_text_are_refused_with_their_line(tmp_path: Path, li
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (b'{"text": null}', "null stands where a list or text is expected"),
+        (b'{"text": null}', "null is not a list or text"),
         (b'{"text": [null, 5]}', "a token in 'text' is null"),
     ],
 )
