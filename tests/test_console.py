@@ -10,7 +10,7 @@ from ernie2 import console
 from ernie2.errors import ConfigError
 
 
-def test_without_a_terminal_there_are_plain_lines_with_rate_and_the_last_one_is_whole(capsys, monkeypatch):
+def test_without_a_terminal_there_are_plain_lines_with_rate_and_a_complete_last_line(capsys, monkeypatch):
     monkeypatch.setattr(console, "LINE_SECONDS", 0.0)
     monkeypatch.setattr(console, "MIN_RATE_SECONDS", 0.0)
     with console.progress("Working", 4, "steps") as bar:
@@ -54,7 +54,7 @@ def test_what_comes_before_the_first_unit_is_not_counted_into_the_time_left(monk
         assert bar.left == "0:18"
 
 
-def test_work_without_a_known_end_shows_its_count_and_rate_and_short_work_nothing(capsys, monkeypatch):
+def test_work_of_unknown_length_shows_count_and_rate_and_short_work_no_line(capsys, monkeypatch):
     with console.progress("Reading", None, "rows") as bar:
         bar.advance(3)
         assert bar.left == "?"
@@ -78,7 +78,7 @@ def test_escape_sequences_are_spelled_out_in_lines_and_bars(capsys, monkeypatch)
     assert r"set \x1b]0;x" in shown.out
 
 
-def test_a_program_that_uses_the_package_sees_nothing_until_it_attaches_a_handler():
+def test_a_program_sees_no_messages_until_it_attaches_a_handler():
     code = (
         "import logging, sys\nfrom ernie2 import console\n"
         "def work():\n"
@@ -138,7 +138,7 @@ def test_a_log_file_that_cannot_be_written_is_refused(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_log_file_on_a_full_disk_is_reported_once_and_ends_nothing(capsys):
+def test_a_log_file_on_a_full_disk_is_reported_once_and_the_run_continues(capsys):
     with console.terminal_output(console.Output(log_file=Path("/dev/full"))):
         console.log_info("one")
         console.log_info("two")
@@ -159,7 +159,7 @@ def test_handlers_of_a_user_stay_when_the_command_line_configures_its_own():
         console.logger.removeHandler(mine)
 
 
-def test_a_process_of_its_own_is_configured_as_the_one_that_starts_it(tmp_path):
+def test_a_child_process_is_configured_like_its_parent(tmp_path):
     for output in (console.Output(), console.Output(console.RESULT), console.Output(logging.DEBUG, tmp_path / "log")):
         with console.terminal_output(output):
             assert console.current_output() == output

@@ -29,7 +29,7 @@ def passages(shards, split, seed=0):
     return demonstration._passages(list(shards.corpora.values()), split, ["first", "second"], 20, tiny.VOCABULARY, seed)
 
 
-def test_passages_are_balanced_whole_sequences_of_at_most_so_many_tokens(shards):
+def test_passages_are_balanced_sequences_with_a_maximum_length(shards):
     made = passages(shards, "train")
     assert np.bincount([int(one.labels[0]) for one in made]).tolist() == [10, 10]
     for sequence in (one.tokens for one in made):
@@ -54,7 +54,7 @@ def test_another_seed_draws_other_passages_and_the_same_seed_the_same(shards):
     assert any(len(a) != len(b) or (a != b).any() for a, b in zip(one, other, strict=True))
 
 
-def test_the_score_holds_every_seed_of_both_encoders_and_the_margin_with_its_spread(shards, tmp_path, monkeypatch):
+def test_the_score_contains_every_seed_of_both_encoders_and_the_margin_with_its_interval(shards, tmp_path, monkeypatch):
     monkeypatch.setattr(demonstration, "PASSAGE_TOKENS", 40)  # the tiny encoder has 64 positions
     made = build(tiny_run.recipe(tmp_path), shards)
     made.trainer.train()

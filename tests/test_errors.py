@@ -32,7 +32,7 @@ def test_a_name_is_suggested_by_spelling_by_a_shared_part_or_by_initials(word, k
 
 
 @pytest.mark.parametrize("word", ["device", "", "x_y", "_"])
-def test_nothing_is_suggested_where_nothing_is_near(word):
+def test_there_is_no_suggestion_without_a_close_match(word):
     assert did_you_mean(word, SETTINGS) == ""
 
 

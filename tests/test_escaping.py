@@ -29,7 +29,7 @@ def test_what_steers_a_terminal_is_spelled_out(text, shown):
 
 
 @given(st.text())
-def test_nothing_that_steers_is_left_and_what_can_be_printed_stays(text):
+def test_control_characters_are_escaped_and_printable_ones_stay(text):
     shown = printable(text)
     assert not any(char < " " and char not in "\n\t" for char in shown)
     assert "\x9b" not in shown
@@ -37,7 +37,7 @@ def test_nothing_that_steers_is_left_and_what_can_be_printed_stays(text):
 
 
 @given(st.recursive(st.text() | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
-def test_a_line_of_json_holds_the_same_value_and_nothing_that_steers(value):
+def test_a_line_of_json_has_the_same_value_without_control_characters(value):
     line = json_line(value)
     assert json.loads(line) == value
     assert printable(line) == line
@@ -71,5 +71,5 @@ def test_text_in_markdown_is_one_line_without_markup(text, shown):
     assert escape_markdown(text) == shown
 
 
-def test_a_table_in_markdown_keeps_its_cells_apart() -> None:
+def test_cells_of_a_markdown_table_are_escaped() -> None:
     assert markdown_table(("a|b", "n"), [("x\ny", 3)]) == ["| a\\|b | n |", "| --- | --- |", "| x y | 3 |"]

@@ -36,7 +36,7 @@ def test_a_task_is_learned_above_all_three_baselines_alone(highest):
     assert verdict(100, 0.5, accuracies).baseline_accuracy == 0.5
 
 
-def test_with_a_baseline_unknown_nothing_is_learned():
+def test_without_all_baselines_no_task_is_learned():
     accuracies = {"majority_baseline": 0.3, "constant_baseline": None, "feature_baseline": 0.3}
     assert verdict(100, 0.9, accuracies).word == "not learned"
     assert verdict(100, 0.9, {}).word == "not learned"

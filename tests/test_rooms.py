@@ -72,7 +72,7 @@ def rooms_imported(module: str, *, lazy: bool = True) -> set[str]:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_every_module_imports_only_from_its_own_room_and_rooms_above(module: str) -> None:
+def test_every_module_imports_only_from_its_layer_and_layers_above(module: str) -> None:
     room = room_of(module)
     assert room in LEVELS, f"{room} is a new room: give it its place in ROOMS, and in the tour in CONTRIBUTING.md"
     wrong = {other for other in rooms_imported(module) if other != room and LEVELS[other] >= LEVELS[room]}
@@ -146,7 +146,7 @@ def test_tasks_know_no_tensors(module: str) -> None:
     assert not any(name.split(".")[0] == "torch" for name in imports(module))
 
 
-def test_the_command_line_imports_nothing_heavy() -> None:
+def test_the_command_line_imports_no_heavy_library() -> None:
     modules = [module for module in MODULES if room_of(module) == "cli"]
     ours = {name for module in modules for name in imports(module, lazy=False) if name.startswith("ernie2")}
     beyond = {name for name in ours if not name.startswith("ernie2.cli")}

@@ -102,7 +102,7 @@ def half_written(folder: Path) -> list[str]:
 # --- help and version ---------------------------------------------------------------------------------------------
 
 
-def test_help_comes_at_once_and_imports_nothing_heavy() -> None:
+def test_help_is_fast_and_imports_no_heavy_library() -> None:
     code = (
         "import sys, time\nfrom ernie2.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
         f"print(time.process_time(), *[m for m in {HEAVY} if m in sys.modules])"
@@ -399,7 +399,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_quiet_keeps_what_is_said_of_damage(here: Path, ernie: Callable[..., Outcome]) -> None:
+def test_quiet_shows_warnings_about_damage(here: Path, ernie: Callable[..., Outcome]) -> None:
     recipe = write_recipe(here, train={"heldout_instances": 4, "checkpoint_every": 1})
     assert ernie("--quiet", "pretrain", recipe)[0] == 0
     newest = max((here / "run" / "checkpoints").iterdir())
@@ -493,7 +493,7 @@ def can_mount() -> bool:
 
 @pytest.mark.skipif(not can_mount(), reason="needs a private mount namespace")
 @pytest.mark.parametrize("kilobytes", [60, 160])
-def test_a_full_disk_ends_in_a_message_and_nothing_half_written(kilobytes: int, here: Path) -> None:
+def test_a_full_disk_ends_in_a_message_and_no_partial_files(kilobytes: int, here: Path) -> None:
     recipe, small = write_recipe(here), here / "small"
     small.mkdir()
     script = (
@@ -519,5 +519,5 @@ def test_an_option_given_twice_is_refused_where_it_takes_one_value(ernie) -> Non
     assert "more than once" not in ernie("finetune", "x", "--file", "train=a", "--file", "dev=b")[2]
 
 
-def test_help_shows_what_stands_in_brackets(ernie) -> None:
+def test_help_shows_text_in_brackets(ernie) -> None:
     assert ".[onnx]" in ernie("export", "--help")[1]

@@ -59,7 +59,7 @@ def test_discourse_pairs_of_the_shipped_text(
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_discourse_reads_the_field_it_is_told(tmp_path: Path, mine: Callable[..., Outcome]) -> None:
+def test_discourse_reads_the_given_field(tmp_path: Path, mine: Callable[..., Outcome]) -> None:
     (tmp_path / "a.jsonl").write_text('{"body": "It rained hard. But we went out."}\n', encoding="utf-8")
     assert mine("discourse", tmp_path / "a.jsonl", tmp_path / "out.tsv", "--text", "body")[0] == 0
     assert (tmp_path / "out.tsv").read_text(encoding="utf-8").splitlines() == [
@@ -68,7 +68,7 @@ def test_discourse_reads_the_field_it_is_told(tmp_path: Path, mine: Callable[...
     ]
 
 
-def test_clicks_become_triples_and_users_are_not_kept(tmp_path: Path, mine: Callable[..., Outcome]) -> None:
+def test_clicks_become_triples_without_users(tmp_path: Path, mine: Callable[..., Outcome]) -> None:
     out = tmp_path / "triples.tsv"
     code, shown, complaint = mine("clicks", log(tmp_path), out, "--query", "q", "--title", "t", "--clicked", "c")
     assert (code, complaint) == (0, "")
@@ -98,7 +98,7 @@ def test_the_functions_return_where_the_pairs_are(tmp_path: Path) -> None:
         (["clicks", "log.jsonl", "out.tsv", "--query=q", "--title=t", "--clicked=c", "--min-query-count=9"], "Lower"),
     ],
 )
-def test_what_a_user_can_do_wrong_is_refused_and_leaves_nothing(
+def test_invalid_input_is_refused_and_leaves_no_files(
     arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mine: Callable[..., Outcome]
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -47,7 +47,7 @@ def test_help_has_an_example_and_says_what_is_read_and_left(convert: Callable[..
     assert "Writes" in shown
 
 
-def test_every_tensor_is_named_and_the_next_step_is_told(tmp_path: Path, convert: Callable[..., Outcome]) -> None:
+def test_every_tensor_and_the_next_step_are_shown(tmp_path: Path, convert: Callable[..., Outcome]) -> None:
     code, shown, complaint = convert(paddle_files.FOLDER / "fluid", tmp_path / "hf", "--segment-types", "6")
     assert (code, complaint) == (0, "")
     assert "(Paddle fluid)" in shown

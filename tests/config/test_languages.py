@@ -14,7 +14,7 @@ from ernie2.runs.recipes import load_recipe
     ("given", "code"),
     [("zh", "zh"), ("ZH", "zh"), ("zh-CN", "zh-CN"), ("pt_BR", "pt_BR"), ("yue", "yue"), ("zh-Hant-TW", "zh-Hant-TW")],
 )
-def test_codes_are_taken_with_a_script_and_a_region(given, code):
+def test_codes_may_have_a_script_and_a_region(given, code):
     assert check_language(given) == code
     assert load_recipe("demo-en", [f"corpora.books.language={given}"]).corpora["books"].language == code
 

@@ -22,7 +22,7 @@ def test_values_take_the_types_of_their_settings_and_the_rest_stays_the_papers()
     assert apply_assignments(made, ["decay_from_zero=false", "attention_dropout=none"]).decay_from_zero is False
 
 
-def test_every_mistake_is_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     with pytest.raises(ConfigError) as told:
         apply_assignments(DEFAULT_SETTINGS, ["epoch=1", "batch", "peak_lr=fast"])
     assert str(told.value).startswith("settings: 3 problems:\n  - 'batch' is not a key=value\n")
@@ -77,7 +77,7 @@ def test_a_comment_never_cuts_an_override(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["p/exp#1", "'a # b'", '"a # b"', "[a, '# b']"])
-def test_a_sign_that_begins_no_comment_is_part_of_an_override(text: str) -> None:
+def test_a_hash_that_begins_no_comment_is_part_of_an_override(text: str) -> None:
     values: dict[str, Any] = {}
     apply_override(values, f"run={text}")
     assert "#" in str(values["run"])
@@ -99,6 +99,6 @@ def test_one_text_in_place_of_a_list_is_refused(call: Callable[[], object], name
         call()
 
 
-def test_values_without_a_recipe_before_them_are_told_to_name_it() -> None:
+def test_overrides_without_a_recipe_before_them_are_refused_with_advice() -> None:
     with pytest.raises(ConfigError, match=r"no shipped recipe 'stages\.steps=10'.* Put the recipe before"):
         load_recipe("stages.steps=10")

@@ -75,6 +75,6 @@ def test_the_bound_on_epochs_admits_what_the_paper_s_own_figures_imply() -> None
     assert 50_000 * 393_216 / 1110e6 < load_recipe("chinese-base").stages.max_epochs == 40
 
 
-def test_all_seven_holds_all_seven_tasks_of_the_paper() -> None:
+def test_all_seven_contains_all_seven_tasks_of_the_paper() -> None:
     assert set(load_recipe("all-seven").tasks) == {*TASKS["english"], *TASKS["chinese"]}
     assert len(load_recipe("all-seven").tasks) == 7

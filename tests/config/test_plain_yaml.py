@@ -111,7 +111,7 @@ def test_any_text_is_read_or_refused(text):
         parse_yaml(text, "r")
 
 
-def test_however_large_a_value_is_it_is_shown_in_a_line():
+def test_a_large_value_is_shown_on_one_line():
     endless: list[object] = []
     endless.append([endless] * 1_000)
     for value in ("x" * 10_000, list(range(10_000)), endless, {"a": "b" * 10_000}):

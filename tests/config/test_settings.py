@@ -25,7 +25,7 @@ def test_a_recipe_survives_being_written_and_read_with_its_tasks_in_order():
     assert list(again.tasks) == list(recipe.tasks)
 
 
-def test_all_wrong_keys_and_values_are_told_at_once_each_with_the_nearest_right_one():
+def test_all_invalid_keys_and_values_are_reported_at_once_with_the_nearest_valid_key():
     wrong = ["train.peek_lr=1", "encoder.layers=0", "tasks.sentence_reordering.max_segment=3", "tasks.maskin={}"]
     with pytest.raises(ConfigError) as error:
         load_recipe("demo-en", wrong)
@@ -80,7 +80,7 @@ def test_all_wrong_keys_and_values_are_told_at_once_each_with_the_nearest_right_
         ("tasks.knowledge_masking=7", ["tasks.knowledge_masking: must be keys with values (got 7)"]),
     ],
 )
-def test_a_value_of_several_possible_kinds_is_told_once_by_the_key_of_the_recipe(override, told):
+def test_a_value_of_several_possible_kinds_is_reported_once_by_its_key(override, told):
     with pytest.raises(ConfigError) as error:
         load_recipe("demo-en", [override])
     lines = [line.removeprefix("  - ") for line in str(error.value).splitlines() if line.startswith("  - ")]
@@ -131,7 +131,7 @@ def test_labelled_pairs_name_their_columns_and_no_fields_of_documents():
         load_recipe(values)
 
 
-def test_the_feed_forward_width_is_four_times_hidden_unless_said():
+def test_the_feed_forward_width_is_four_times_hidden_by_default():
     assert EncoderSettings(hidden=96, heads=4).ffn_width == 384
     assert EncoderSettings(hidden=96, heads=4, ffn=100).ffn_width == 100
 

@@ -46,7 +46,7 @@ def environment(bin_folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_the_page_leads_from_nothing_to_a_task_that_is_trained_evaluated_and_reported(tmp_path: Path) -> None:
+def test_the_page_leads_to_a_task_that_is_trained_evaluated_and_reported(tmp_path: Path) -> None:
     blocks = BLOCK.findall(PAGE.read_text(encoding="utf-8"))
     assert [kind for kind, _, _ in blocks] == ["toml", *["python"] * 3, "sh", "yaml", "sh", "sh"]
     surroundings = environment(tmp_path / "bin")

@@ -73,7 +73,7 @@ def test_each_task_is_one_file_of_under_40_lines() -> None:
         assert len((PACKAGE / "src" / "custom_task" / f"{name}.py").read_text(encoding="utf-8").splitlines()) < 40
 
 
-def test_nothing_of_ours_names_the_tasks() -> None:
+def test_no_code_of_ernie2_names_the_tasks() -> None:
     texts = [file.read_text(encoding="utf-8") for file in SOURCE.rglob("*.py")]
     assert not [name for name in (*TASKS, "custom_task") if any(name in text for text in texts)]
 

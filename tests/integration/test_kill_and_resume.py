@@ -155,7 +155,7 @@ def test_a_second_process_in_the_same_run_is_refused_while_the_first_lives(folde
     same_end(run, folder / "whole")
 
 
-def test_resuming_a_finished_run_says_so_and_changes_nothing(folder):
+def test_resuming_a_finished_run_reports_it_and_changes_no_file(folder):
     before = (folder / "whole" / "metrics.jsonl").read_bytes()
     assert "nothing to resume" in finish("resume", folder / "whole")
     assert (folder / "whole" / "metrics.jsonl").read_bytes() == before

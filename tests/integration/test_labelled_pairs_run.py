@@ -78,7 +78,7 @@ def test_evaluating_the_run_and_its_hugging_face_folder_gives_the_figures_the_ru
         assert figures["accuracy"] == last["accuracy"]
 
 
-def test_labels_taken_from_the_data_are_kept_on_resume_evaluation_and_export(tmp_path, monkeypatch):
+def test_labels_from_the_data_stay_the_same_on_resume_evaluation_and_export(tmp_path, monkeypatch):
     def full(*_, **__):
         raise StorageError("no space")
 
@@ -126,7 +126,7 @@ def test_shards_without_the_corpora_of_the_recipe_are_read_as_far_as_they_fit(tr
 
 
 @pytest.mark.parametrize("which", ["run", "run/hf"])
-def test_a_warm_start_on_other_pairs_takes_the_rows_by_the_names_of_the_labels(trained, tmp_path, which):
+def test_a_warm_start_on_other_pairs_matches_rows_by_label(trained, tmp_path, which):
     folder, shards = trained
     other = tiny_run.write_shards(tmp_path / "shards", pairs={"web": pairs(("and", "so", "then", "if"))})
     tasks = build_tasks({MASKING: {}, DISCOURSE: {}}, tiny.VOCABULARY, other.corpora)
@@ -147,7 +147,7 @@ def test_a_warm_start_on_other_pairs_takes_the_rows_by_the_names_of_the_labels(t
         warm_start(folder / which, settings, head_specs(tasks), 5, other)  # without names there is no way
 
 
-def test_a_warm_start_by_command_says_which_labels_are_new(trained, tmp_path, capsys):
+def test_a_warm_start_by_command_lists_new_labels(trained, tmp_path, capsys):
     folder, _ = trained
     tiny_run.write_shards(tmp_path / "shards", pairs={"web": pairs(("and", "then"))})
     values = recipe(tmp_path, **{DISCOURSE: {}}).model_dump(mode="json")

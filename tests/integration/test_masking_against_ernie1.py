@@ -56,7 +56,7 @@ def units_of(text, begins):
     return [text.text[text.starts[a] : text.ends[b - 1]] for a, b in sorted(script.units(begins))]
 
 
-def test_instances_become_text_again_and_keep_where_each_token_stands(written):
+def test_instances_become_text_again_with_the_position_of_each_token(written):
     file, tokenizer = written
     first, second = script.read_texts(file, tokenizer, 2)
     assert first.text == "北京大学在中国。\n\n出版社有书"
@@ -88,7 +88,7 @@ def test_boundaries_and_units_are_counted_by_hand(written):
     ]
 
 
-def test_their_own_units_are_masked_whole(written):
+def test_their_units_are_masked_completely(written):
     file, tokenizer = written
     vocabulary = vocabulary_of(tokenizer)
     (text,) = script.read_texts(file, tokenizer, 1)

@@ -80,7 +80,7 @@ def told(folder):
     return "\n".join(file.read_text() for file in sorted(folder.glob("*.txt")) if file.name != "words.txt")
 
 
-def test_a_machine_is_cut_off_comes_back_and_the_run_ends_as_if_nothing_had_happened(folder):
+def test_a_machine_that_disconnects_and_returns_does_not_change_the_run(folder):
     port = ranks.free_port()
     machines = [agent(folder, "two", port, host) for host in (True, False)]
     try:

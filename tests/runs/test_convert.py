@@ -86,7 +86,7 @@ def test_a_run_becomes_what_it_left_as_hf_by_way_of_ours(run, tmp_path):
     assert list(ernie2.evaluate(tmp_path / "ours", run.parent / "shards")) == list(tiny.FOUR)
 
 
-def test_what_a_checkpoint_lacks_is_told_and_not_made_up(tmp_path, capsys):
+def test_missing_tensors_are_reported_and_not_initialised(tmp_path, capsys):
     sizes = {"vocab_size": 64, "hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 3}
     BertForMaskedLM(BertConfig(**sizes, intermediate_size=40)).save_pretrained(tmp_path / "bert")
     made = ernie2.convert(tmp_path / "bert", tmp_path / "hf")
@@ -147,7 +147,7 @@ def test_the_files_of_a_tokeniser_of_ours_come_out_as_they_were(run, tmp_path):
         assert (tmp_path / "hf" / name).read_bytes() == (run / "hf" / name).read_bytes()
 
 
-def test_what_lies_beside_a_vocabulary_is_kept_and_what_was_passed_over_is_said(tmp_path, capsys):
+def test_files_next_to_a_vocabulary_are_copied_and_ignored_ones_reported(tmp_path, capsys):
     source = paddle_files.copied("fluid", tmp_path)
     lines = [*VOCABULARY, "für", VOCABULARY[-1], ""]
     (source / "vocab.txt").write_text("".join(f"{token}\n" for token in lines))
@@ -239,7 +239,7 @@ def test_a_vocabulary_with_more_tokens_than_the_table_has_rows_is_refused(tmp_pa
     ernie2.convert(source, tmp_path / "hf", vocabulary=225)
 
 
-def test_a_checkpoint_without_a_model_card_gets_one_that_claims_nothing(tmp_path):
+def test_a_checkpoint_without_a_model_card_gets_one_without_claims(tmp_path):
     source = paddle_files.copied("fluid", tmp_path)
     ernie_vocabulary(source)
     (tmp_path / "secret").write_text("my secret")

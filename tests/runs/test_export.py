@@ -68,7 +68,7 @@ def test_what_users_wrote_becomes_neither_front_matter_nor_markup_of_the_card(ex
     assert "\\[click\\](http://evil)" in body
 
 
-def test_the_model_card_calls_nothing_learned_that_is_not_above_the_best_constant_answer(exported):
+def test_the_model_card_calls_no_task_learned_below_the_best_constant_answer(exported):
     _, made, figures = exported
     chance = {**figures["sentence_reordering"], "instances": 128, "accuracy": 0.547, "low": 0.46, "high": 0.633}
     chance |= {"majority_baseline": {"accuracy": 0.453}, "constant_baseline": {"accuracy": 0.547}}
@@ -77,7 +77,7 @@ def test_the_model_card_calls_nothing_learned_that_is_not_above_the_best_constan
     assert row in model_card(made.record, {"sentence_reordering": chance})
 
 
-def test_a_task_without_held_out_documents_is_said_to_have_none(exported):
+def test_the_model_card_names_tasks_without_held_out_documents(exported):
     _, made, _ = exported
     assert "no held-out documents" in model_card(made.record, {})
 

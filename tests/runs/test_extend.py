@@ -152,7 +152,7 @@ def test_stages_steps_and_records_go_on(place, extended):
     assert record.extended_from.run == str((place / "run").resolve())
 
 
-def test_the_walk_through_the_old_corpora_goes_on_where_it_stood(place, begun):
+def test_reading_of_the_old_corpora_continues_at_its_position(place, begun):
     old, new = (checkpoint.state["position"] for checkpoint in (newest(place / "run"), first(begun())))
     assert new["lanes"] == old["lanes"]
     assert new["seen"] == old["seen"]
@@ -183,7 +183,7 @@ def test_replay_0_trains_the_new_task_alone(begun):
     assert read_run(begun("stages.steps=6", replay=0)).stages[3].iterations == {NEW: 6}
 
 
-def test_the_new_task_gets_as_many_iterations_as_the_last_one_if_nothing_is_said(begun):
+def test_the_new_task_gets_as_many_iterations_as_the_last_one_by_default(begun):
     assert read_run(begun()).stages[3].iterations == {**dict.fromkeys(OLD, 2), NEW: 8}
 
 
@@ -340,13 +340,13 @@ def test_shards_of_another_tokeniser_are_refused_with_what_to_do(place, tmp_path
         ernie2.extend(place / "run", NEW, tmp_path / "other")
 
 
-def test_a_corpus_name_that_is_taken_is_refused(place, tmp_path):
+def test_a_corpus_name_that_exists_is_refused(place, tmp_path):
     new_shards(tmp_path / "clash", "text")
     with pytest.raises(ShardError, match="both have a corpus 'text'"):
         ernie2.extend(place / "run", NEW, tmp_path / "clash")
 
 
-def test_a_task_that_finds_nothing_in_the_new_shards_is_refused_and_nothing_is_left(place, tmp_path):
+def test_a_task_without_a_corpus_in_the_new_shards_is_refused_and_leaves_no_files(place, tmp_path):
     lone = [tiny.document([[[5, 6, 7]]], name=f"d{i}", group=i) for i in range(12)]
     tiny_run.write_shards(tmp_path / "lone", lone, heldout=2)
     (tmp_path / "lone" / "text").rename(tmp_path / "lone" / "lone")

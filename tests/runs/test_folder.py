@@ -93,7 +93,7 @@ def _more_shards(folder: Path) -> Path:
     return made.folder
 
 
-def test_a_run_that_another_process_took_over_stops_by_name_and_writes_nothing_more(
+def test_a_run_whose_lock_another_process_has_stops_and_writes_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny_run.write_shards(tmp_path / "shards")

@@ -49,7 +49,7 @@ def test_a_run_and_its_hugging_face_folder_give_the_same_model_tasks_and_ids(tra
 
 
 @pytest.mark.parametrize("which", ["run", "hf"])
-def test_a_warm_start_takes_what_is_there_and_names_the_rest(trained, which):
+def test_a_warm_start_copies_matching_tensors_and_reports_the_others(trained, which):
     run, shards, trainer = trained
     source = run if which == "run" else run / "hf"
     specs = [*head_specs(load_checkpoint(run, shards).tasks)[:3], HeadSpec("news", "sentence", 5)]
@@ -109,7 +109,7 @@ def test_a_folder_that_is_no_checkpoint_is_refused(trained, tmp_path, name, told
 
 
 @pytest.mark.parametrize("which", ["run", "hf"])
-def test_a_warm_start_takes_the_row_of_a_task_by_its_name_and_copies_row_0_for_a_new_one(trained, which):
+def test_a_warm_start_matches_task_rows_by_name_and_copies_row_0_for_a_new_task(trained, which):
     run, shards, trainer = trained
     specs = [HeadSpec("news", "sentence", 5), *reversed(head_specs(load_checkpoint(run, shards).tasks))]
     source = run if which == "run" else run / "hf"

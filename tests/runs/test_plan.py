@@ -50,7 +50,7 @@ def test_a_corpus_walked_too_often_is_refused_after_the_schedule_and_before_any_
     assert "Measuring" not in shown
 
 
-def test_without_shards_the_schedule_is_told_and_what_comes_first(tmp_path, capsys):
+def test_without_shards_the_schedule_and_the_next_step_are_shown(tmp_path, capsys):
     overrides = [f"run={tmp_path / 'run'}", f"shards.folder={tmp_path / 'shards'}"]
     told = ernie2.plan("demo-en", overrides)
     assert told["steps"] == sum(stage["steps"] for stage in told["stages"])
@@ -59,7 +59,7 @@ def test_without_shards_the_schedule_is_told_and_what_comes_first(tmp_path, caps
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_data_the_schedule_is_told_and_everything_absent_is_named(tmp_path, capsys):
+def test_without_data_the_schedule_is_shown_and_all_missing_files_are_named(tmp_path, capsys):
     values = load_recipe("demo-en").model_dump(mode="json")
     values["corpora"] = {"books": {"path": str(tmp_path / "a.txt")}, "news": {"path": str(tmp_path / "b.txt")}}
     values["shards"]["folder"] = str(tmp_path / "shards")
@@ -68,7 +68,7 @@ def test_without_data_the_schedule_is_told_and_everything_absent_is_named(tmp_pa
     assert "steps of 2,048 tokens (1 pack of 2,048)" in capsys.readouterr().out
 
 
-def test_parameters_told_without_shards_are_those_of_the_model(tmp_path):
+def test_parameters_counted_without_shards_are_those_of_the_model(tmp_path):
     from ernie2.model.multitask import MultiTaskModel
     from ernie2.runs.build import head_specs
     from tiny import FOUR, task

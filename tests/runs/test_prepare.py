@@ -26,7 +26,7 @@ def recipe(tmp_path):
     return made.model_dump(mode="json") | {"tasks": {"knowledge_masking": {}}}
 
 
-def test_documents_left_out_and_unknown_tokens_are_said_by_reason_and_number(tmp_path, capsys):
+def test_dropped_documents_and_unknown_tokens_are_reported_by_reason_and_number(tmp_path, capsys):
     texts = [
         "rain fell in town.",
         "rain fell in town.",
@@ -55,7 +55,7 @@ def test_documents_left_out_and_unknown_tokens_are_said_by_reason_and_number(tmp
     assert "text: 0.00 % of tokens are [UNK]; dropped: 6 duplicate, 2 empty text, 1 no tokens" in shown
 
 
-def test_what_was_dropped_is_said_again_when_the_shards_are_there_already(recipe, capsys):
+def test_dropped_data_are_reported_again_if_the_shards_exist(recipe, capsys):
     for _ in range(2):
         ernie2.prepare(recipe, workers=1)
         assert [line[:5] for line in capsys.readouterr().err.splitlines() if line.endswith(LOST)] == ["text:"]
@@ -82,7 +82,7 @@ def test_tasks_that_no_held_out_document_shows_are_named(recipe, capsys):
     assert "No held-out documents for sentence_distance; prepare with a larger" in capsys.readouterr().err
 
 
-def test_a_note_is_printed_once_for_all_corpora_it_holds_for_and_not_again_when_the_run_goes_on(tmp_path, capsys):
+def test_a_note_is_printed_once_for_all_its_corpora_and_not_again_on_resume(tmp_path, capsys):
     rng = np.random.default_rng(5)
     more = [tiny.random_document(rng, name=f"more{i}", group=50 + i) for i in range(12)]
     tiny_run.write_shards(tmp_path / "shards", pairs={"more": more})

@@ -58,7 +58,7 @@ def test_two_sharded_ranks_extend_a_finished_run(folder, outputs):
     assert facts["stages"][-1]["introduced"] == [tiny.FOUR[3]]
 
 
-def test_what_is_wrong_is_told_once(folder, outputs):
+def test_an_error_is_reported_once(folder, outputs):
     said = "".join(ranks.run_ranks(2, ["-m", "ernie2", "pretrain", folder / "recipe.yaml"], code=2))
     assert said.count("contains a finished run") == 1
     assert "Traceback" not in said

@@ -166,7 +166,7 @@ def test_only_tasks_with_other_classes_or_another_order_are_moved():
     assert changed_labels(theirs, ours) == {"b": (("x", "y"), ("y", "x"))}
 
 
-def test_a_label_keeps_its_row_wherever_it_stands_and_new_ones_start_as_in_a_new_model():
+def test_rows_follow_their_labels_and_new_labels_start_as_in_a_new_model():
     theirs = {WEIGHT: torch.arange(24.0).reshape(3, 8), BIAS: torch.tensor([1.0, 2.0, 3.0])}
     made, fresh = model(4), model(4).state_dict()
     others = {"discourse_relation": (("and", "but", "so"), ("so", "then", "and", "if"))}

@@ -136,7 +136,7 @@ def test_evaluating_what_is_not_there_says_so(tmp_path):
         ernie2.evaluate(tmp_path / "nothing-here")
 
 
-def test_a_plan_that_repeats_the_text_too_often_is_refused_before_any_work_unless_told(recipe, tmp_path):
+def test_a_plan_with_too_many_epochs_is_refused_before_any_work_unless_allowed(recipe, tmp_path):
     with pytest.raises(ConfigError, match=r"would read corpus 'text' \S+ times(?s:.*)stages\.max_epochs=\d"):
         ernie2.pretrain(recipe, ["stages.max_epochs=0.1"])
     assert not (tmp_path / "run").exists()
@@ -182,7 +182,7 @@ def test_a_value_that_is_no_yaml_is_refused(recipe, tmp_path):
 
 
 @pytest.mark.parametrize("variant", ["kind=lstm", "norm=pre"])
-def test_a_run_that_hugging_face_has_no_class_for_ends_well_and_can_be_gone_on_from(recipe, tmp_path, variant, capsys):
+def test_a_run_that_hugging_face_does_not_support_ends_and_can_be_continued(recipe, tmp_path, variant, capsys):
     run = ernie2.pretrain(recipe, [f"encoder.{variant}"])
     assert f"Note: Hugging Face's ErnieModel does not support {variant}" in capsys.readouterr().err
     assert read_run(run).status == "done"
@@ -200,7 +200,7 @@ def test_a_run_that_hugging_face_has_no_class_for_ends_well_and_can_be_gone_on_f
     }
 
 
-def test_settings_that_do_nothing_here_are_named(capsys):
+def test_settings_without_effect_are_named(capsys):
     alone, encoder = ProcessGroup(device=torch.device("cpu")), EncoderSettings()
     warn_about_settings(TrainSettings(peak_lr=1e-3), encoder, alone)
     assert capsys.readouterr().err == ""
@@ -210,7 +210,7 @@ def test_settings_that_do_nothing_here_are_named(capsys):
     assert fsdp.startswith("Note: train.parallel=fsdp has no effect on one rank")
 
 
-def test_another_number_of_threads_is_warned_of_when_a_run_goes_on(recipe, tmp_path, monkeypatch, capsys):
+def test_another_number_of_threads_is_warned_of_on_resume(recipe, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as during:
         during.setattr("ernie2.runs.folder.export_hf", full_disk)
         with pytest.raises(StorageError):
@@ -227,7 +227,7 @@ def test_another_number_of_threads_is_warned_of_when_a_run_goes_on(recipe, tmp_p
     assert "Device: cpu" in said.out
 
 
-def test_another_implementation_of_flash_attention_is_named_and_warned_of_when_a_run_goes_on(
+def test_another_flash_attention_is_warned_of_on_resume(
     recipe, tmp_path, monkeypatch, capsys
 ):
     with monkeypatch.context() as during:

@@ -65,7 +65,7 @@ def note(place):
     return note_of(run, sum(stage.steps for stage in read_run(run).stages))
 
 
-def test_evaluate_says_where_a_run_stands_and_which_tasks_are_not_trained_yet(place, note, capsys):
+def test_evaluate_reports_the_step_of_a_run_and_its_untrained_tasks(place, note, capsys):
     figures = ernie2.evaluate(place[0] / "run")
     warned = capsys.readouterr().err
     assert warned.splitlines().count(note) == 1
@@ -93,7 +93,7 @@ def test_converting_says_so_and_tasks_that_are_not_trained_stay_so(place, note, 
     }
 
 
-def test_a_warm_start_from_it_says_so(place, note, tmp_path, capsys):
+def test_a_warm_start_from_it_is_noted(place, note, tmp_path, capsys):
     ernie2.pretrain({**place[1], "run": str(tmp_path / "next")}, init_from=place[0] / "run")
     assert note in capsys.readouterr().err.splitlines()
 
