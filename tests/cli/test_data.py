@@ -84,7 +84,7 @@ def test_the_functions_return_where_the_pairs_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["discourse", "absent.txt", "out.tsv"], "no such file: 'absent.txt'"),
         (["discourse", "package:demo-en.jsonl", "out.csv"], "tables are written as .tsv"),
@@ -99,14 +99,14 @@ def test_the_functions_return_where_the_pairs_are(tmp_path: Path) -> None:
     ],
 )
 def test_invalid_input_is_refused_and_leaves_no_files(
-    arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mine: Callable[..., Outcome]
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mine: Callable[..., Outcome]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     before = log(tmp_path).read_bytes()
     code, _, complaint = mine(*arguments)
     assert code == 2
     assert complaint.startswith("error: ")
-    assert said in complaint
+    assert message in complaint
     assert "Traceback" not in complaint
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("log.jsonl", before)]
 

@@ -56,17 +56,17 @@ def test_extend_then_evaluate_then_a_report_beside_another_run(ernie, place):
 
 
 @pytest.mark.parametrize(
-    ("task", "more", "told"),
+    ("task", "more", "message"),
     [
         ("sentence_distence", (), "Did you mean 'sentence_distance'?"),
         ("knowledge_masking", (), "was trained already"),
         ("sentence_distance", ("seed=1",), "the order in which the earlier tasks"),
     ],
 )
-def test_what_is_wrong_ends_with_code_2_and_a_useful_word(ernie, place, task, more, told):
+def test_what_is_wrong_ends_with_code_2_and_a_useful_word(ernie, place, task, more, message):
     code, _, complained = ernie("extend", place / "run", "--task", task, "--data", place / "shards", *more)
     assert code == 2
-    assert told in complained
+    assert message in complained
     assert "Traceback" not in complained
 
 

@@ -77,11 +77,11 @@ def test_own_data_from_training_to_predictions(ernie: Callable[..., Outcome], mo
     }
     assert "| own | own | dev (dev.tsv) | accuracy |" in Path("out/results.md").read_text()
     code, output, _ = ernie("predict", "out/own/seed-1/model", table("new.tsv", [("w1 good", ""), ("", "")]))
-    predictions = [json.loads(line) for line in output.splitlines()]
+    answers = [json.loads(line) for line in output.splitlines()]
     assert code == 0
-    assert [one["id"] for one in predictions] == ["0", "1"]
-    assert set(predictions[0]["probabilities"]) == {"no", "yes"}
-    assert predictions[0]["probabilities"][predictions[0]["label"]] >= 0.5
+    assert [one["id"] for one in answers] == ["0", "1"]
+    assert set(answers[0]["probabilities"]) == {"no", "yes"}
+    assert answers[0]["probabilities"][answers[0]["label"]] >= 0.5
     monkeypatch.setattr(
         "sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbfw1 good\r\n" + b"w2 " * 34_000), "ascii")
     )
@@ -95,7 +95,7 @@ def test_own_data_from_training_to_predictions(ernie: Callable[..., Outcome], mo
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw := io.BytesIO(), "latin-1"))
     assert ernie("predict", "out/own/seed-1/model", "-")[0] == 0
     assert json.loads(raw.getvalue().decode())["id"] == "中"
-    assert again[0]["probabilities"] == pytest.approx(predictions[0]["probabilities"], abs=1e-5)
+    assert again[0]["probabilities"] == pytest.approx(answers[0]["probabilities"], abs=1e-5)
     assert len(again) == 2
 
 

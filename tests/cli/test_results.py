@@ -85,10 +85,10 @@ def test_a_file_that_would_run_code_is_refused_without_a_traceback(
 
 def test_a_source_that_is_no_checkpoint_is_refused(tmp_path: Path, convert: Callable[..., Outcome]) -> None:
     (tmp_path / "photos").mkdir()
-    for source, told in (("photos", "is not a checkpoint"), ("absent", "does not exist")):
+    for source, message in (("photos", "is not a checkpoint"), ("absent", "does not exist")):
         code, _, complaint = convert(tmp_path / source, tmp_path / "hf")
         assert code == 2
-        assert told in complaint
+        assert message in complaint
 
 
 def test_evaluate_says_of_each_task_what_its_baselines_reach_and_whether_it_is_learned(

@@ -23,11 +23,11 @@ def test_values_take_the_types_of_their_settings_and_the_rest_stays_the_papers()
 
 
 def test_all_mistakes_are_reported_at_once() -> None:
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as message:
         apply_assignments(DEFAULT_SETTINGS, ["epoch=1", "batch", "peak_lr=fast"])
-    assert str(told.value).startswith("settings: 3 problems:\n  - 'batch' is not a key=value\n")
-    assert "epoch: there is no such key. Did you mean 'epochs'? Known here: epochs, peak_lr," in str(told.value)
-    assert "peak_lr: must be a number (got 'fast')" in str(told.value)
+    assert str(message.value).startswith("settings: 3 problems:\n  - 'batch' is not a key=value\n")
+    assert "epoch: there is no such key. Did you mean 'epochs'? Known here: epochs, peak_lr," in str(message.value)
+    assert "peak_lr: must be a number (got 'fast')" in str(message.value)
 
 
 @pytest.mark.parametrize(
@@ -69,9 +69,9 @@ def test_an_override_of_a_value_says_exactly_that_value(text: str) -> None:
 @pytest.mark.parametrize("text", ["p/exp #1", "#1", "[a, b] # c", "'a # b' # c", "a\n# b"])
 def test_a_comment_never_cuts_an_override(text: str) -> None:
     values: dict[str, Any] = {"run": "before"}
-    with pytest.raises(ConfigError, match=r"Remove it, or quote the value: 'run=") as told:
+    with pytest.raises(ConfigError, match=r"Remove it, or quote the value: 'run=") as message:
         apply_override(values, f"run={text}")
-    (advice,) = shlex.split(str(told.value).rpartition("value: ")[2])
+    (advice,) = shlex.split(str(message.value).rpartition("value: ")[2])
     apply_override(values, advice)
     assert values == {"run": text}
 

@@ -29,14 +29,14 @@ def test_all_invalid_keys_and_values_are_reported_at_once_with_the_nearest_valid
     wrong = ["train.peek_lr=1", "encoder.layers=0", "tasks.sentence_reordering.max_segment=3", "tasks.maskin={}"]
     with pytest.raises(ConfigError) as error:
         load_recipe("demo-en", wrong)
-    told = str(error.value)
-    assert "4 problems" in told
+    message = str(error.value)
+    assert "4 problems" in message
     for part in ("Did you mean 'peak_lr'?", "encoder.layers", "Did you mean 'max_segments'?", "tasks.maskin"):
-        assert part in told
+        assert part in message
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "message"),
     [
         ("stages.steps=abc", ["stages.steps: must be a whole number or keys with values (got 'abc')"]),
         ("stages.steps=0", ["stages.steps: must be at least 1 (got 0)"]),
@@ -80,16 +80,16 @@ def test_all_invalid_keys_and_values_are_reported_at_once_with_the_nearest_valid
         ("tasks.knowledge_masking=7", ["tasks.knowledge_masking: must be keys with values (got 7)"]),
     ],
 )
-def test_a_value_of_several_possible_kinds_is_reported_once_by_its_key(override, told):
+def test_a_value_of_several_possible_kinds_is_reported_once_by_its_key(override, message):
     with pytest.raises(ConfigError) as error:
         load_recipe("demo-en", [override])
     lines = [line.removeprefix("  - ") for line in str(error.value).splitlines() if line.startswith("  - ")]
-    assert len(lines) == len(told)
-    assert all(line.startswith(start) for line, start in zip(lines, told, strict=True))
+    assert len(lines) == len(message)
+    assert all(line.startswith(start) for line, start in zip(lines, message, strict=True))
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "message"),
     [
         ("encoder.heads=3", "the next hidden below that does is 126"),
         ("batch.batch_tokens=3000", "the nearest is 2048"),
@@ -101,8 +101,8 @@ def test_a_value_of_several_possible_kinds_is_reported_once_by_its_key(override,
         ("peak", "is not of the form"),
     ],
 )
-def test_values_that_do_not_fit_together_are_refused_with_a_way_out(override, told):
-    with pytest.raises(ConfigError, match=r"(?s).*" + told.replace("?", r"\?")):
+def test_values_that_do_not_fit_together_are_refused_with_a_way_out(override, message):
+    with pytest.raises(ConfigError, match=r"(?s).*" + message.replace("?", r"\?")):
         load_recipe("demo-en", [override])
 
 
@@ -150,7 +150,7 @@ TEXT, PAIRS, MORE = {"path": "a.txt"}, {"path": "a.tsv", "pairs": {}}, {"path": 
 
 
 @pytest.mark.parametrize(
-    ("corpora", "tasks", "told"),
+    ("corpora", "tasks", "message"),
     [
         (
             {"wiki": TEXT},
@@ -175,9 +175,9 @@ TEXT, PAIRS, MORE = {"path": "a.txt"}, {"path": "a.tsv", "pairs": {}}, {"path": 
         ),
     ],
 )
-def test_a_task_whose_corpora_cannot_serve_it_is_refused_before_any_work(corpora, tasks, told):
+def test_a_task_whose_corpora_cannot_serve_it_is_refused_before_any_work(corpora, tasks, message):
     recipe = yaml.safe_load(shipped_recipes()["demo-en"])
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         load_recipe({**recipe, "corpora": corpora, "tasks": tasks, "stages": {}})
 
 
@@ -202,13 +202,13 @@ def test_a_wrong_override_is_named_and_not_the_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "message"),
     [
         ("train.clip=2", "train.clip: this key is now train.max_grad_norm."),
         ("train.sinks=[wandb]", "train.sinks: this key is now train.trackers."),
         ("stages.plain_share=0.2", "stages.plain_share: this key is now stages.token_only_share."),
     ],
 )
-def test_a_renamed_key_is_refused_with_its_new_name(override, told):
-    with pytest.raises(ConfigError, match=re.escape(told)):
+def test_a_renamed_key_is_refused_with_its_new_name(override, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
         load_recipe("demo-en", [override])

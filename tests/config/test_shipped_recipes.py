@@ -61,8 +61,8 @@ def test_a_value_differs_from_its_default_only_where_the_comment_gives_the_defau
             default = field.default
             if not field.is_required() and getattr(settings, key) != default and default is not None:
                 (line,) = lines_with(key, text)
-                (told,) = re.findall(r"default ([\w.-]*\w)|(\w+) \(default\)", line)
-                assert str(default) in told or float(told[0]) == default, line
+                (message,) = re.findall(r"default ([\w.-]*\w)|(\w+) \(default\)", line)
+                assert str(default) in message or float(message[0]) == default, line
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != ANNOTATED])

@@ -50,7 +50,7 @@ def test_the_page_leads_to_a_task_that_is_trained_evaluated_and_reported(tmp_pat
     blocks = BLOCK.findall(PAGE.read_text(encoding="utf-8"))
     assert [kind for kind, _, _ in blocks] == ["toml", *["python"] * 3, "sh", "yaml", "sh", "sh"]
     surroundings = environment(tmp_path / "bin")
-    said = ""
+    output = ""
     for kind, file, text in blocks:
         if kind != "sh":
             (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
@@ -60,8 +60,8 @@ def test_the_page_leads_to_a_task_that_is_trained_evaluated_and_reported(tmp_pat
             ["sh", "-ec", text], cwd=tmp_path, env=surroundings, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
-        said += done.stdout
-    assert "1 passed" in said
-    assert "passage_half  (token-level, 2 labels, from my-tasks)" in said
-    assert re.search(r"^passage_half: .*\n.*\n  learned: ", said, re.MULTILINE), said
+        output += done.stdout
+    assert "1 passed" in output
+    assert "passage_half  (token-level, 2 labels, from my-tasks)" in output
+    assert re.search(r"^passage_half: .*\n.*\n  learned: ", output, re.MULTILINE), output
     assert "Passage half" in (tmp_path / "my-run" / "report.html").read_text(encoding="utf-8")

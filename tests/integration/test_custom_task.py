@@ -36,8 +36,9 @@ figures = ernie2.evaluate(run, "shards")
 page = ernie2.report(run).read_text(encoding="utf-8")
 exported = ernie2.evaluate(run / "hf", "shards")
 origins = {task["name"]: task["origin"] for task in ernie2.list_tasks()}
-told = {"figures": sorted(figures), "exported": sorted(exported), "reported": "Sentence order" in page, "from": origins}
-Path("told.json").write_text(json.dumps(told))
+reported = "Sentence order" in page
+result = {"figures": sorted(figures), "exported": sorted(exported), "reported": reported, "from": origins}
+Path("result.json").write_text(json.dumps(result))
 """
 
 
@@ -142,10 +143,10 @@ def test_installed_by_pip_into_a_fresh_environment_its_tasks_train_and_are_evalu
     recipe["tasks"] = {"knowledge_masking": {}, "seen_before": {}, "sentence_order": {}}
     (tmp_path / "recipe.json").write_text(json.dumps(recipe), encoding="utf-8")
     call([str(environment), "-c", IN_A_FRESH_ENVIRONMENT], tmp_path)
-    told = json.loads((tmp_path / "told.json").read_text(encoding="utf-8"))
-    assert told["figures"] == told["exported"] == sorted(recipe["tasks"])
-    assert told["reported"]
-    assert [told["from"][name] for name in TASKS] == ["ernie2-custom-task"] * 2
+    result = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
+    assert result["figures"] == result["exported"] == sorted(recipe["tasks"])
+    assert result["reported"]
+    assert [result["from"][name] for name in TASKS] == ["ernie2-custom-task"] * 2
 
 
 @pytest.mark.slow

@@ -18,8 +18,8 @@ QUICK = "--seeds 1 epochs=1 batch_size=4 precision=fp32 max_length=32"
 
 
 def test_every_setting_is_explained() -> None:
-    told = set(re.findall(r"`([a-z_]+)`", PAGE))
-    assert set(FineTuningSettings.model_fields) <= told
+    documented = set(re.findall(r"`([a-z_]+)`", PAGE))
+    assert set(FineTuningSettings.model_fields) <= documented
 
 
 def test_the_commands_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

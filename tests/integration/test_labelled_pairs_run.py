@@ -120,8 +120,8 @@ def test_shards_without_the_corpora_of_the_recipe_are_read_as_far_as_they_fit(tr
     )
     loaded = load_checkpoint(tmp_path / which, other)
     assert loaded.tasks[1].options.corpora == ("books",)
-    told = capsys.readouterr()
-    assert "discourse_relation was trained on web" in told.out + told.err
+    output = capsys.readouterr()
+    assert "discourse_relation was trained on web" in output.out + output.err
     assert load_checkpoint(tmp_path / which, shards).tasks[1].options.corpora == ("web",)
 
 
@@ -152,8 +152,8 @@ def test_a_warm_start_by_command_lists_new_labels(trained, tmp_path, capsys):
     tiny_run.write_shards(tmp_path / "shards", pairs={"web": pairs(("and", "then"))})
     values = recipe(tmp_path, **{DISCOURSE: {}}).model_dump(mode="json")
     run = ernie2.pretrain(values, init_from=folder / "run")
-    told = capsys.readouterr()
-    (new,) = (line for line in (told.out + told.err).splitlines() if "newly initialised" in line)
+    output = capsys.readouterr()
+    (new,) = (line for line in (output.out + output.err).splitlines() if "newly initialised" in line)
     assert "heads.discourse_relation, labels 'then'" in new
     assert json.loads((run / "run.json").read_text())["tasks"][1]["labels"] == ["and", "then"]
 

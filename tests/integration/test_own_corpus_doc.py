@@ -28,7 +28,7 @@ def test_the_page_leads_from_a_text_and_entities_to_a_folder_that_transformers_l
     blocks = BLOCK.findall(PAGE.read_text(encoding="utf-8"))
     assert [kind for kind, _ in blocks] == ["python", "python", "yaml", "sh", "sh", "python", "sh"]
     surroundings = environment(tmp_path / "bin")
-    said = ""
+    output = ""
     for kind, text in blocks:
         if kind == "yaml":
             (tmp_path / "my-recipe.yaml").write_text(text, encoding="utf-8")
@@ -36,7 +36,7 @@ def test_the_page_leads_from_a_text_and_entities_to_a_folder_that_transformers_l
         command = [sys.executable, "-c", text] if kind == "python" else ["sh", "-ec", text]
         done = subprocess.run(command, cwd=tmp_path, env=surroundings, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
-        said += done.stdout
-    assert "knowledge_masking" in said
-    assert re.search(r"\(1, \d+, 32\) \(1, \d+, \d+\)", said)
+        output += done.stdout
+    assert "knowledge_masking" in output
+    assert re.search(r"\(1, \d+, 32\) \(1, \d+, \d+\)", output)
     assert (tmp_path / "my-run" / "report.html").is_file()

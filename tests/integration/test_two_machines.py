@@ -59,8 +59,8 @@ def agent(folder, run, port, host):
     )
 
 
-def cut_off(process):
-    """Kills an agent with all it started: the machine is gone."""
+def kill_agent(process):
+    """Kill an agent and its child processes, as if the machine failed."""
     workers = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=False).stdout
     for each in (process.pid, *map(int, workers.split())):
         os.kill(each, signal.SIGKILL)
@@ -68,7 +68,7 @@ def cut_off(process):
 
 
 def until(step, records, processes):
-    """Waits until a run has told of `step`."""
+    """Wait until the run has recorded `step`."""
     end = time.monotonic() + LIMIT
     while not any(line.get("step", 0) >= step for line in records.read()):
         assert all(process.poll() is None for process in processes), "it ended before it could be cut off"
@@ -76,7 +76,7 @@ def until(step, records, processes):
         time.sleep(0.05)
 
 
-def told(folder):
+def logs(folder):
     return "\n".join(file.read_text() for file in sorted(folder.glob("*.txt")) if file.name != "words.txt")
 
 
@@ -85,17 +85,17 @@ def test_a_machine_that_disconnects_and_returns_does_not_change_the_run(folder):
     machines = [agent(folder, "two", port, host) for host in (True, False)]
     try:
         until(60, Records(folder / "two"), machines)
-        cut_off(machines[1])
+        kill_agent(machines[1])
         machines[1] = agent(folder, "two", port, False)
         codes = [machine.wait(timeout=LIMIT) for machine in machines]
     finally:
         for machine in machines:
             if machine.poll() is None:
-                cut_off(machine)
-    assert codes == [0, 0], told(folder)
-    assert "Resuming" in told(folder)
-    assert "another rank ended" in told(folder)
-    ours = [line for line in told(folder).splitlines() if "/elastic/agent/" not in line]
+                kill_agent(machine)
+    assert codes == [0, 0], logs(folder)
+    assert "Resuming" in logs(folder)
+    assert "another rank ended" in logs(folder)
+    ours = [line for line in logs(folder).splitlines() if "/elastic/agent/" not in line]
     assert "Traceback" not in "\n".join(ours)  # torchrun logs one where the other agent left the exit barrier first
     alone = [sys.executable, "-m", "ernie2", "pretrain", str(folder / "recipe.yaml")]
     subprocess.run(alone, env=ranks.environment(), check=True, capture_output=True, timeout=LIMIT)

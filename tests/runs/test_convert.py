@@ -50,8 +50,8 @@ def test_a_model_of_paddle_becomes_one_that_transformers_runs_with_paddlenlps_ou
     assert made.folder == tmp_path / "hf"
     assert made.layout == paddle_files.LAYOUTS[name]
     assert made.report.new == made.report.left_out == ()
-    model, told = ErnieForMaskedLM.from_pretrained(tmp_path / "hf", output_loading_info=True)
-    assert not told["missing_keys"]
+    model, info = ErnieForMaskedLM.from_pretrained(tmp_path / "hf", output_loading_info=True)
+    assert not info["missing_keys"]
     with np.load(paddle_files.FOLDER / name / "reference.npz") as reference:
         theirs = dict(reference)
     kinds = ["input_ids", "token_type_ids", "attention_mask"] + ["task_type_ids"] * bool(model.config.use_task_id)

@@ -41,8 +41,8 @@ def test_the_model_card_names_corpora_licences_tasks_and_figures(exported):
     folder, made, figures = exported
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert card == model_card(made.record, figures)
-    for told in ("Only a test.", "| text | en | test |", "sentence_reordering", "number of segments alone"):
-        assert told in card
+    for message in ("Only a test.", "| text | en | test |", "sentence_reordering", "number of segments alone"):
+        assert message in card
     assert f"{figures['knowledge_masking']['accuracy']:.3f}" in card
     assert card.count("| too few instances to tell |") == len(tiny.FOUR), "8 held-out instances each"
 

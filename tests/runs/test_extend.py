@@ -283,7 +283,7 @@ def test_an_extended_run_can_be_extended(place, extended, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "message"),
     [
         ("batch.batch_tokens=512", "batch.batch_tokens: .*counted in packs"),
         ("encoder.hidden=32", "only encoder.task_ids can grow"),
@@ -297,8 +297,8 @@ def test_an_extended_run_can_be_extended(place, extended, tmp_path):
         ("trian.peak_lr=1", "Did you mean 'train'"),
     ],
 )
-def test_what_a_finished_run_cannot_take_is_refused_with_the_reason(place, override, told):
-    with pytest.raises(ConfigError, match=told):
+def test_what_a_finished_run_cannot_take_is_refused_with_the_reason(place, override, message):
+    with pytest.raises(ConfigError, match=message):
         ernie2.extend(place / "run", NEW, place / "later", [override])
 
 

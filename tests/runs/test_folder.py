@@ -123,8 +123,8 @@ def test_shards_cannot_be_replaced_while_a_run_trains_on_them(tmp_path: Path, mo
 
     def try_to_replace(records: Records, kind: str, **values: Any) -> None:
         if kind == "step" and not refused:
-            told = r"shards is being read by process \d+ on"
-            with pytest.raises(FolderInUse, match=told), writer_lock(shards.folder, alternative="take another"):
+            message = r"shards is being read by process \d+ on"
+            with pytest.raises(FolderInUse, match=message), writer_lock(shards.folder, alternative="take another"):
                 pass
             refused.append(kind)
         real(records, kind, **values)

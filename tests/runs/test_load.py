@@ -100,11 +100,11 @@ def test_an_encoder_of_another_shape_is_refused_with_the_way_out(trained):
         warm_start(run, narrow, [], seed=0, shards=shards)
 
 
-@pytest.mark.parametrize(("name", "told"), [("nowhere", "does not exist"), ("empty", "holds neither")])
-def test_a_folder_that_is_no_checkpoint_is_refused(trained, tmp_path, name, told):
+@pytest.mark.parametrize(("name", "message"), [("nowhere", "does not exist"), ("empty", "holds neither")])
+def test_a_folder_that_is_no_checkpoint_is_refused(trained, tmp_path, name, message):
     _, shards, _ = trained
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CheckpointError, match=told):
+    with pytest.raises(CheckpointError, match=message):
         load_checkpoint(tmp_path / name, shards)
 
 

@@ -23,20 +23,20 @@ def recipe(tmp_path):
 
 def test_the_figures_of_a_dry_run_are_those_of_the_run(recipe, tmp_path, capsys):
     before = sorted(tmp_path.rglob("*"))
-    told = ernie2.plan(recipe, seconds=0.2)
+    figures = ernie2.plan(recipe, seconds=0.2)
     assert sorted(tmp_path.rglob("*")) == before
     record = read_run(ernie2.pretrain(recipe))
-    assert [stage["steps"] for stage in told["stages"]] == [stage.steps for stage in record.stages]
-    for stage, planned in zip(told["stages"], record.stages, strict=True):
+    assert [stage["steps"] for stage in figures["stages"]] == [stage.steps for stage in record.stages]
+    for stage, planned in zip(figures["stages"], record.stages, strict=True):
         assert {task: row["iterations"] for task, row in stage["tasks"].items()} == planned.iterations
         assert sum(row["main"] for row in stage["tasks"].values()) == stage["steps"]
-    assert told["parameters"] == record.parameters
+    assert figures["parameters"] == record.parameters
     last = [line for line in Records(tmp_path / "run").read() if line["kind"] == "step"][-1]
-    assert told["steps"] == last["step"]
-    assert told["tokens"] == pytest.approx(last["tokens"], rel=0.15)
-    assert told["tokens"] <= told["most_tokens"] == 256 * last["step"]
-    assert told["epochs"]["sentence_reordering"]["text"] > 0
-    assert told["seconds"] > 0
+    assert figures["steps"] == last["step"]
+    assert figures["tokens"] == pytest.approx(last["tokens"], rel=0.15)
+    assert figures["tokens"] <= figures["most_tokens"] == 256 * last["step"]
+    assert figures["epochs"]["sentence_reordering"]["text"] > 0
+    assert figures["seconds"] > 0
     shown = capsys.readouterr().out
     assert "Stage 4: 8 steps, new: sentence_reordering" in shown
     assert "knowledge_masking          text" in shown
@@ -52,9 +52,9 @@ def test_a_corpus_walked_too_often_is_refused_after_the_schedule_and_before_any_
 
 def test_without_shards_the_schedule_and_the_next_step_are_shown(tmp_path, capsys):
     overrides = [f"run={tmp_path / 'run'}", f"shards.folder={tmp_path / 'shards'}"]
-    told = ernie2.plan("demo-en", overrides)
-    assert told["steps"] == sum(stage["steps"] for stage in told["stages"])
-    assert told["stages"][0]["tasks"]["knowledge_masking"] == {"iterations": 600, "main": 600, "attached": 0}
+    figures = ernie2.plan("demo-en", overrides)
+    assert figures["steps"] == sum(stage["steps"] for stage in figures["stages"])
+    assert figures["stages"][0]["tasks"]["knowledge_masking"] == {"iterations": 600, "main": 600, "attached": 0}
     assert "There are no shards yet. Prepare them in" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
@@ -74,9 +74,9 @@ def test_parameters_counted_without_shards_are_those_of_the_model(tmp_path):
     from tiny import FOUR, task
 
     recipe = tiny_run.recipe(tmp_path, corpora={"text": {"path": "package:demo-en.jsonl"}})
-    told = ernie2.plan(recipe.model_dump(mode="json"))
+    figures = ernie2.plan(recipe.model_dump(mode="json"))
     model = MultiTaskModel(recipe.encoder, 1000, head_specs([task(name) for name in FOUR]), 0)
-    assert told["parameters"] == sum(parameter.numel() for parameter in model.parameters())
+    assert figures["parameters"] == sum(parameter.numel() for parameter in model.parameters())
 
 
 def test_shards_of_other_corpora_are_refused(recipe):
@@ -87,17 +87,17 @@ def test_shards_of_other_corpora_are_refused(recipe):
 
 @pytest.mark.parametrize("prepared", [True, False])
 @pytest.mark.parametrize(
-    ("arguments", "error", "told"),
+    ("arguments", "error", "message"),
     [
         ({"init_from": "/nowhere"}, CheckpointError, "/nowhere"),
         ({"grow": ["vocabulary"]}, ConfigError, "--grow adds rows to the tables of a checkpoint"),
         ({"hooks": ["no_such_module:Hook"]}, ConfigError, "hook no_such_module:Hook cannot be imported"),
     ],
 )
-def test_arguments_the_run_would_refuse_are_refused(recipe, tmp_path, prepared, arguments, error, told):
+def test_arguments_the_run_would_refuse_are_refused(recipe, tmp_path, prepared, arguments, error, message):
     if not prepared:
         recipe["shards"]["folder"] = str(tmp_path / "none")
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=message):
         ernie2.plan(recipe, **arguments)
 
 
@@ -109,9 +109,9 @@ def test_the_vocabulary_of_a_checkpoint_is_compared_with_that_of_the_shards(reci
     file.write_text(json.dumps(tokenizer))
     with pytest.raises((CheckpointError, ShardError)) as refused:
         ernie2.pretrain(recipe, init_from=run / "hf")
-    with pytest.raises(type(refused.value)) as told:
+    with pytest.raises(type(refused.value)) as message:
         ernie2.plan(recipe, init_from=run / "hf")
-    assert str(told.value) == str(refused.value)
+    assert str(message.value) == str(refused.value)
 
 
 @pytest.mark.parametrize("prepared", [True, False])

@@ -89,8 +89,8 @@ def test_a_note_is_printed_once_for_all_its_corpora_and_not_again_on_resume(tmp_
     recipe = tiny_run.recipe(tmp_path).model_dump(mode="json")
     recipe |= {"corpora": {name: {"path": "nowhere.txt"} for name in ("text", "more")}}
     run = ernie2.pretrain(recipe)
-    said = [line for line in capsys.readouterr().err.splitlines() if "no phrases found" in line]
-    assert [line.partition(":")[2].partition(" found")[0] for line in said] == [
+    notes = [line for line in capsys.readouterr().err.splitlines() if "no phrases found" in line]
+    assert [line.partition(":")[2].partition(" found")[0] for line in notes] == [
         " knowledge_masking, corpora text, more: no phrases"
     ]
     (run / "hf").rename(tmp_path / "away")

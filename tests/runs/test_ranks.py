@@ -50,15 +50,15 @@ def test_two_sharded_ranks_leave_the_folder_one_process_leaves(folder, outputs):
 
 def test_two_sharded_ranks_extend_a_finished_run(folder, outputs):
     command = ["-m", "ernie2", "extend", folder / "run", "--task", tiny.FOUR[3], "--data", folder / "shards"]
-    said = ranks.run_ranks(2, [*command, "stages.steps=4"])
-    assert "newly initialised" in said[0]
-    assert "newly initialised" not in said[1]
+    output = ranks.run_ranks(2, [*command, "stages.steps=4"])
+    assert "newly initialised" in output[0]
+    assert "newly initialised" not in output[1]
     facts = json.loads((folder / f"run+{tiny.FOUR[3]}" / "run.json").read_text())
     assert facts["status"] == "done"
     assert facts["stages"][-1]["introduced"] == [tiny.FOUR[3]]
 
 
 def test_an_error_is_reported_once(folder, outputs):
-    said = "".join(ranks.run_ranks(2, ["-m", "ernie2", "pretrain", folder / "recipe.yaml"], code=2))
-    assert said.count("contains a finished run") == 1
-    assert "Traceback" not in said
+    output = "".join(ranks.run_ranks(2, ["-m", "ernie2", "pretrain", folder / "recipe.yaml"], code=2))
+    assert output.count("contains a finished run") == 1
+    assert "Traceback" not in output

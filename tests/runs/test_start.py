@@ -162,7 +162,7 @@ def test_a_file_where_the_run_folder_belongs_is_refused(recipe, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "message"),
     [
         ("stages.steps=0", "stages.steps"),
         ("train.betas=[0.9, 1]", "train.betas.1"),
@@ -171,8 +171,8 @@ def test_a_file_where_the_run_folder_belongs_is_refused(recipe, tmp_path):
         ("stages.order=[[]]", "empty list"),
     ],
 )
-def test_values_that_no_run_can_have_are_refused_by_name(override, told, recipe):
-    with pytest.raises(ConfigError, match=told):
+def test_values_that_no_run_can_have_are_refused_by_name(override, message, recipe):
+    with pytest.raises(ConfigError, match=message):
         load_recipe(recipe, [override])
 
 
@@ -222,31 +222,29 @@ def test_another_number_of_threads_is_warned_of_on_resume(recipe, tmp_path, monk
         ernie2.resume(tmp_path / "run")
     finally:
         torch.set_num_threads(threads)
-    said = capsys.readouterr()
-    assert f"used {quantity(threads, 'thread')}, now {threads + 1}" in said.err
-    assert "Device: cpu" in said.out
+    output = capsys.readouterr()
+    assert f"used {quantity(threads, 'thread')}, now {threads + 1}" in output.err
+    assert "Device: cpu" in output.out
 
 
-def test_another_flash_attention_is_warned_of_on_resume(
-    recipe, tmp_path, monkeypatch, capsys
-):
+def test_another_flash_attention_is_warned_of_on_resume(recipe, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as during:
         during.setattr("ernie2.runs.folder.export_hf", full_disk)
         with pytest.raises(StorageError):
             ernie2.pretrain(recipe)
-    said = capsys.readouterr()
-    assert "FA" not in said.out + said.err
+    output = capsys.readouterr()
+    assert "FA" not in output.out + output.err
     monkeypatch.setattr("ernie2.training.environment.active_flash", lambda: "FA3")
     ernie2.resume(tmp_path / "run")
-    said = capsys.readouterr()
-    assert "this run used FA2, now FA3 (FlashAttention)" in said.err
-    assert re.search("Device: cpu .*, FA3\n", said.out)
+    output = capsys.readouterr()
+    assert "this run used FA2, now FA3 (FlashAttention)" in output.err
+    assert re.search("Device: cpu .*, FA3\n", output.out)
     facts = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
     assert facts["environment"]["flash_attention"] == "FA3"
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({}, "does not exist: name the folder of a checkpoint"),
         ({"encoder": {"hidden": 64}}, r"encoder\.hidden=64, there \d+"),
@@ -254,7 +252,7 @@ def test_another_flash_attention_is_warned_of_on_resume(
     ],
 )
 def test_a_checkpoint_that_cannot_start_a_run_is_refused_before_the_corpora_are_prepared(
-    change, told, recipe, tmp_path, monkeypatch
+    change, message, recipe, tmp_path, monkeypatch
 ):
     source = tmp_path / "absent"
     if change:
@@ -262,7 +260,7 @@ def test_a_checkpoint_that_cannot_start_a_run_is_refused_before_the_corpora_are_
     prepared = []
     monkeypatch.setattr("ernie2.runs.start.prepare_shards", lambda *_: prepared.append(1))
     asked = {**recipe, "encoder": {**recipe["encoder"], **change.get("encoder", {})}}
-    with pytest.raises(CheckpointError, match=told):
+    with pytest.raises(CheckpointError, match=message):
         ernie2.pretrain(asked, init_from=source)
     assert prepared == []
     assert not (tmp_path / "run").exists()

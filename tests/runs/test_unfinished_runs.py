@@ -123,7 +123,7 @@ def test_a_run_that_is_being_trained_is_in_use_for_every_command(place, tmp_path
         with pytest.raises(FolderInUse, match=rf"^{run} is in use by process .* until it is finished"):
             ernie2.extend(run, "sentence_reordering", folder / "shards")
         plan(recipe, seconds=0.1)
-        assert f"Note: {run} is in use by process " in (said := capsys.readouterr().err)
-        assert "ernie2 resume" not in said
+        assert f"Note: {run} is in use by process " in (warning := capsys.readouterr().err)
+        assert "ernie2 resume" not in warning
         ernie2.evaluate(run)
         assert f"Note: {run} is not finished (in use by process " in capsys.readouterr().err
