@@ -134,21 +134,21 @@ def configure(output: Output) -> None:
 
     Raises `ConfigError` if the log file cannot be written.
     """
-    ours: list[logging.Handler] = []
+    new_handlers: list[logging.Handler] = []
     if output.log_file is not None:
         try:
-            ours.append(_LogFile(output.log_file, encoding="utf-8", errors="backslashreplace"))
+            new_handlers.append(_LogFile(output.log_file, encoding="utf-8", errors="backslashreplace"))
         except OSError as error:
             raise ConfigError(
                 f"cannot write --log-file {output.log_file} ({error.strerror or error}). Name a file in an existing, "
                 "writable folder."
             ) from error
-        ours[-1].setLevel(min(logging.INFO, output.level or logging.INFO))
+        new_handlers[-1].setLevel(min(logging.INFO, output.level or logging.INFO))
     if output.level is not None:
-        ours.insert(0, _Terminal(output.level))
-    _replace_handlers([one for one in logger.handlers if not isinstance(one, _Terminal | _LogFile)] + ours)
-    if ours:
-        logger.setLevel(min(one.level for one in ours))
+        new_handlers.insert(0, _Terminal(output.level))
+    _replace_handlers([one for one in logger.handlers if not isinstance(one, _Terminal | _LogFile)] + new_handlers)
+    if new_handlers:
+        logger.setLevel(min(one.level for one in new_handlers))
 
 
 def current_output() -> Output:

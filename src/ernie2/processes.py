@@ -59,27 +59,27 @@ def run_in_processes(
     Raises the exception of a call, and `RunFailed` with the advice `advice` if a process was killed. Each process has
     its own pipe and shares no lock: unlike in a pool with shared queues, killing one cannot block the others.
     """
-    due = deque(items)
+    pending = deque(items)
     running: dict[Connection, BaseProcess] = {}
-    doing: dict[Connection, _Item] = {}
+    current: dict[Connection, _Item] = {}
     try:
         for number in range(min(workers, len(items))):
-            ours, process = _start_worker(function, begin and partial(begin, number), daemon=not graceful)
-            running[ours], doing[ours] = process, due.popleft()
-            _send(ours, doing[ours])
+            connection, process = _start_worker(function, begin and partial(begin, number), daemon=not graceful)
+            running[connection], current[connection] = process, pending.popleft()
+            _send(connection, current[connection])
         while running:
             ready = wait(list(running))
-            for ours in [one for one in running if one in ready]:
-                yield _receive(ours, advice(doing[ours]) if callable(advice) else advice)
-                if due:
-                    doing[ours] = due.popleft()
-                    _send(ours, doing[ours])
+            for connection in [one for one in running if one in ready]:
+                yield _receive(connection, advice(current[connection]) if callable(advice) else advice)
+                if pending:
+                    current[connection] = pending.popleft()
+                    _send(connection, current[connection])
                 else:
-                    ours.close()  # the process ends
-                    running.pop(ours).join(_JOIN_SECONDS)
+                    connection.close()  # the process ends
+                    running.pop(connection).join(_JOIN_SECONDS)
     finally:
-        for ours, process in running.items():
-            ours.close()
+        for connection, process in running.items():
+            connection.close()
             (process.terminate if graceful else process.kill)()
         for process in running.values():
             process.join(None if graceful else _JOIN_SECONDS)
@@ -104,21 +104,21 @@ def _start_worker(
     function: Callable[[_Item], object], begin: Callable[[], None] | None, *, daemon: bool
 ) -> tuple[Connection, BaseProcess]:
     context = multiprocessing.get_context("forkserver")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(function, begin, theirs, current_output()), daemon=daemon)
+    connection, child_connection = context.Pipe()
+    process = context.Process(target=_serve, args=(function, begin, child_connection, current_output()), daemon=daemon)
     process.start()
-    theirs.close()
-    return ours, process
+    child_connection.close()
+    return connection, process
 
 
-def _send(ours: Connection, item: object) -> None:
+def _send(connection: Connection, item: object) -> None:
     with suppress(OSError):  # `_receive` reports that the process has ended
-        ours.send(item)
+        connection.send(item)
 
 
-def _receive(ours: Connection, advice: str) -> Any:
+def _receive(connection: Connection, advice: str) -> Any:
     try:
-        item, error = ours.recv()
+        item, error = connection.recv()
     except (EOFError, OSError) as gone:
         raise RunFailed(
             f"a worker process was killed by the system, most likely because memory ran out. {advice}"
@@ -129,7 +129,7 @@ def _receive(ours: Connection, advice: str) -> Any:
 
 
 def _serve(
-    function: Callable[[_Item], object], begin: Callable[[], None] | None, theirs: Connection, output: Output
+    function: Callable[[_Item], object], begin: Callable[[], None] | None, child_connection: Connection, output: Output
 ) -> None:
     """Serve in a worker: for each item received, send (item, exception or None), until the pipe is closed."""
     exit_with_parent()
@@ -138,10 +138,10 @@ def _serve(
         begin()
     with suppress(EOFError, OSError):
         while True:
-            item, error = theirs.recv(), None
+            item, error = child_connection.recv(), None
             try:
                 function(item)
             except BaseException as raised:
                 raised.add_note(traceback.format_exc())
                 error = raised
-            theirs.send((item, error))
+            child_connection.send((item, error))

@@ -153,8 +153,10 @@ class _Loader(yaml.SafeLoader):
             raise
         except Exception as error:  # from PyYAML's constructors of numbers, dates and booleans
             kind = node.tag.rpartition(":")[2]
-            told = f"{key}: {short_repr(node.value)} cannot be read as {kind}; put it in quotes if it is meant as text"
-            raise _Rejected(told, node.start_mark) from error
+            message = (
+                f"{key}: {short_repr(node.value)} cannot be read as {kind}; put it in quotes if it is meant as text"
+            )
+            raise _Rejected(message, node.start_mark) from error
 
 
 def _plain(value: Any, key: str, depth: int) -> Any:

@@ -74,8 +74,8 @@ def save_model(
             config = {key: value for key, value in config.items() if ours or not key.startswith("ernie2_")}
             save_hf(staging, model, config, without=without)
         else:
-            described = ModelDescription(model.settings, model.vocab_size, tuple(specs), metadata, pad_id)
-            save_native(staging, described, model_tensors(model, without=without))
+            description = ModelDescription(model.settings, model.vocab_size, tuple(specs), metadata, pad_id)
+            save_native(staging, description, model_tensors(model, without=without))
         if tokenizer is not None:
             tokenizer.save(staging, model.settings.position_rows)
         write_text(staging / "README.md", card)

@@ -157,21 +157,21 @@ def _build_tasks(options: Mapping[str, Mapping[str, Any] | None], vocabulary: Vo
     return build_tasks(here, vocabulary, shards.corpora)
 
 
-def _reorder_task_rows(model: MultiTaskModel, theirs: Mapping[str, int], ours: Mapping[str, int]) -> None:
-    """Move rows of the task table from the order of ids `theirs` to that of `ours`."""
+def _reorder_task_rows(model: MultiTaskModel, old_ids: Mapping[str, int], new_ids: Mapping[str, int]) -> None:
+    """Move the rows of the task table from `old_ids` to `new_ids`; a task without an old id copies row 0."""
     if TASK_TABLE not in (state := model.state_dict()):
         return
     table, before = state[TASK_TABLE], state[TASK_TABLE].clone()
-    for name, row in ours.items():
-        known = theirs.get(name, 0)
-        table[row] = before[known if known < len(before) else 0]
+    for name, row in new_ids.items():
+        old_row = old_ids.get(name, 0)
+        table[row] = before[old_row if old_row < len(before) else 0]
 
 
-def _check_same_tokenizer(source: Path, theirs: str, shards: Shards, file: Path) -> None:
-    if theirs != shards.tokenizer_fingerprint:
+def _check_same_tokenizer(source: Path, fingerprint: str, shards: Shards, file: Path) -> None:
+    if fingerprint != shards.tokenizer_fingerprint:
         raise ShardError(
             f"{shards.folder} was prepared with another tokeniser ({shards.tokenizer_fingerprint[:12]}) than {source} "
-            f"({theirs[:12]}), so its ids mean other tokens. Prepare shards with tokenizer.file={file}."
+            f"({fingerprint[:12]}), so its ids mean other tokens. Prepare shards with tokenizer.file={file}."
         )
 
 
@@ -188,19 +188,19 @@ def _check_same_vocabulary(
     if stored.tokenizer and not growing:
         _check_same_tokenizer(source, stored.tokenizer, shards, file or source / "hf" / "tokenizer.json")
     if file is not None:
-        theirs = load_tokenizer(file)
-        _warn_tokenizer_differences(file, theirs, shards, tokenizer)
+        source_tokenizer = load_tokenizer(file)
+        _warn_tokenizer_differences(file, source_tokenizer, shards, tokenizer)
         if stored.task_ids and not growing:
-            _check_same_tokenizer(source, theirs.fingerprint, shards, file)
-        shared = min(theirs.vocab_size, tokenizer.vocab_size)
-        other = next((i for i in range(shared) if theirs.tokens[i] != tokenizer.tokens[i]), None)
+            _check_same_tokenizer(source, source_tokenizer.fingerprint, shards, file)
+        shared = min(source_tokenizer.vocab_size, tokenizer.vocab_size)
+        other = next((i for i in range(shared) if source_tokenizer.tokens[i] != tokenizer.tokens[i]), None)
         if other is not None:
             raise ShardError(
                 f"{shards.folder} was prepared with another vocabulary than {source}: id {other} is "
-                f"{tokenizer.tokens[other]!r} here and {theirs.tokens[other]!r} there. Prepare shards with "
+                f"{tokenizer.tokens[other]!r} here and {source_tokenizer.tokens[other]!r} there. Prepare shards with "
                 f"tokenizer.file={file}."
             )
-    rows = stored.vocab_size if file is None else min(theirs.vocab_size, stored.vocab_size)
+    rows = stored.vocab_size if file is None else min(source_tokenizer.vocab_size, stored.vocab_size)
     if rows < tokenizer.vocab_size and not growing:
         raise ShardError(
             f"{source} has {rows} tokens, but the tokeniser of {shards.folder} has {tokenizer.vocab_size}. Prepare "

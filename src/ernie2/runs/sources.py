@@ -103,10 +103,10 @@ def _open_run(run: Path) -> StoredModel:
     )
     per_word = vocabulary_tensors(specs)
     position = Position.of(checkpoint.state["position"])
-    carried = ernie2_config_keys(record, position.seen)
+    metadata = ernie2_config_keys(record, position.seen)
     trained = position.trained([stage.iterations for stage in record.stages])
     if untrained := [task.name for task in record.tasks if task.name not in trained]:
-        carried[UNTRAINED] = untrained
+        metadata[UNTRAINED] = untrained
     return StoredModel(
         where=str(checkpoint.folder),
         layout="run of ernie2",
@@ -117,8 +117,8 @@ def _open_run(run: Path) -> StoredModel:
             name: StoredTensor(tensor[:vocab_size] if name in per_word else tensor, (name,))
             for name, tensor in parameters.items()
         },
-        task_ids=carried["ernie2_task_ids"],
-        metadata=carried,
+        task_ids=metadata["ernie2_task_ids"],
+        metadata=metadata,
         pad_id=pieces.pad_id if (pieces := load_checkpoint_tokenizer(run)) else 0,
         tokenizer=record.data.tokenizer,
     )
@@ -180,29 +180,29 @@ def changed_labels(
 
 
 def copy_by_label(
-    theirs: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor],
     model: MultiTaskModel,
     others: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]],
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Copy the tensors `theirs` (under our names) to `model`; rows of heads in `others` are matched by label.
+    """Copy `tensors`, under our names, to `model`; rows of heads in `others` are matched by label.
 
-    A label that `theirs` lacks keeps its initial values from the seed and the task's name. Returns descriptions of the
+    A label that `tensors` lacks keeps its initial values from the seed and the task's name. Returns descriptions of the
     labels left out and of the new ones.
     """
     rows: dict[str, tuple[Tensor, Tensor]] = {}
     left_out, new = [], []
-    for task, (old, ours) in others.items():
-        shared = [label for label in ours if label in old]
-        to, source = (torch.tensor([labels.index(one) for one in shared]).long() for labels in (ours, old))
+    for task, (old, labels) in others.items():
+        shared = [label for label in labels if label in old]
+        to, source = (torch.tensor([names.index(one) for one in shared]).long() for names in (labels, old))
         rows |= {f"heads.{task}.linear.{part}": (to, source) for part in ("weight", "bias")}
-        if unknown := [label for label in ours if label not in old]:
+        if unknown := [label for label in labels if label not in old]:
             new.append(f"heads.{task}, labels {quote_names(unknown)}")
-        if dropped := [label for label in old if label not in ours]:
+        if dropped := [label for label in old if label not in labels]:
             left_out.append(f"heads.{task}, labels {quote_names(dropped)}")
-    for name, tensor in model.state_dict().items():
-        if name in rows and name in theirs:
+    for name, target in model.state_dict().items():
+        if name in rows and name in tensors:
             to, source = rows[name]
-            tensor[to] = theirs[name][source].to(tensor.dtype)
-        elif name in theirs:
-            tensor.copy_(theirs[name])
+            target[to] = tensors[name][source].to(target.dtype)
+        elif name in tensors:
+            target.copy_(tensors[name])
     return tuple(left_out), tuple(new)
