@@ -79,7 +79,7 @@ def test_shards_of_another_tokeniser_are_refused(trained, tmp_path):
     shutil.copytree(shards.folder, other)
     for described in [other / "shards.json", *other.glob("text/*/shard.json")]:
         tiny.change(described, tokenizer="f" * 64)
-    with pytest.raises(ShardError, match="another tokeniser"):
+    with pytest.raises(ShardError, match="is not the tokeniser of these shards"):
         load_checkpoint(run, Shards(other))
 
 
