@@ -1,4 +1,4 @@
-"""Small packs and their padded counterparts for the tests of this room."""
+"""Small packs and their padded counterparts for the tests of this package."""
 
 from __future__ import annotations
 

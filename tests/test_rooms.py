@@ -1,4 +1,4 @@
-"""Data goes one way: a room imports only from rooms above it. Read off the source, so nothing is imported here."""
+"""Layering: a package or module imports only from its own layer and the layers above. Checked on the source text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "ernie2"
-ROOMS = (
+LAYERS = (
     {"escaping"},
     {"errors", "learned", "seed_interval", "version", "formatting"},
     {"console"},
@@ -33,7 +33,7 @@ ROOMS = (
     {"cli"},
     {"__main__"},
 )
-LEVELS = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
+LEVELS = {package: level for level, packages in enumerate(LAYERS) for package in packages}
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 NETWORK = [
     module
@@ -41,17 +41,17 @@ NETWORK = [
     if module.startswith("model/") and module.split("/")[1] not in ("__init__.py", "multitask.py", "hf.py", "formats")
 ]
 ANALYSIS = [module for module in MODULES if module.startswith("studies/analysis/")]
-"""What reads the record of a study; the other modules of `studies` plan and gather its runs."""
+"""Modules that read the record of a study; the other modules of `studies` plan and collect its runs."""
 
 
-def room_of(module: str) -> str:
-    """'storage/files.py' -> 'storage', 'cli.py' -> 'cli'; the analysis of a study is a room of its own."""
+def package_of(module: str) -> str:
+    """'storage/files.py' -> 'storage', 'cli.py' -> 'cli'; 'studies/analysis' is separate from 'studies'."""
     parts = module.removesuffix(".py").split("/")
     return "/".join(parts[:2]) if parts[:2] == ["studies", "analysis"] else parts[0]
 
 
 def imports(module: str, *, lazy: bool = True) -> Iterator[str]:
-    """Dotted names a module imports; without those inside functions if not `lazy`."""
+    """Yield the dotted names that a module imports; `lazy`: also those inside functions."""
     waiting: list[ast.AST] = [ast.parse((PACKAGE / module).read_text(encoding="utf-8"))]
     while waiting:
         node = waiting.pop()
@@ -64,23 +64,23 @@ def imports(module: str, *, lazy: bool = True) -> Iterator[str]:
             waiting.extend(ast.iter_child_nodes(node))
 
 
-def rooms_imported(module: str, *, lazy: bool = True) -> set[str]:
-    """Rooms of this package that a module imports from; 'ernie2' alone is the package's front, `__init__`."""
+def packages_imported(module: str, *, lazy: bool = True) -> set[str]:
+    """Return the packages and modules of ernie2 that a module imports from; plain 'ernie2' counts as `__init__`."""
     parts = [name.split(".") for name in imports(module, lazy=lazy) if name.split(".")[0] == "ernie2"]
-    rooms = [room_of("/".join(part[1:3])) if len(part) > 1 else "__init__" for part in parts]
-    return {room if room in LEVELS else "__init__" for room in rooms}
+    packages = [package_of("/".join(part[1:3])) if len(part) > 1 else "__init__" for part in parts]
+    return {package if package in LEVELS else "__init__" for package in packages}
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_every_module_imports_only_from_its_layer_and_layers_above(module: str) -> None:
-    room = room_of(module)
-    assert room in LEVELS, f"{room} is a new room: give it its place in ROOMS, and in the tour in CONTRIBUTING.md"
-    wrong = {other for other in rooms_imported(module) if other != room and LEVELS[other] >= LEVELS[room]}
-    assert not wrong, f"{module} imports {sorted(wrong)}, which come later than {room}"
+    package = package_of(module)
+    assert package in LEVELS, f"{package} is new: add it to LAYERS here and to the source tree in CONTRIBUTING.md"
+    wrong = {other for other in packages_imported(module) if other != package and LEVELS[other] >= LEVELS[package]}
+    assert not wrong, f"{module} imports {sorted(wrong)}, which are not in a layer above {package}"
 
 
 @pytest.mark.parametrize("module", NETWORK)
-def test_the_network_knows_torch_settings_and_the_form_of_a_batch_only(module: str) -> None:
+def test_the_network_imports_only_torch_settings_and_batch(module: str) -> None:
     libraries = {name.split(".")[0] for name in imports(module)} - sys.stdlib_module_names - {"ernie2"}
     assert libraries <= {"torch", "numpy"}
     names = [name for name in imports(module) if name.startswith("ernie2.")]
@@ -89,15 +89,15 @@ def test_the_network_knows_torch_settings_and_the_form_of_a_batch_only(module: s
     assert ours <= {"ernie2.batches.batch", *siblings}
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if room_of(module) == "finetuning"])
-def test_finetuning_knows_neither_tasks_nor_the_stream(module: str) -> None:
-    assert "tasks" not in rooms_imported(module)
+@pytest.mark.parametrize("module", [module for module in MODULES if package_of(module) == "finetuning"])
+def test_finetuning_imports_neither_tasks_nor_data_streams(module: str) -> None:
+    assert "tasks" not in packages_imported(module)
     assert not any(name.startswith("ernie2.batches.streams") for name in imports(module))
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if room_of(module) == "datasets"])
-def test_data_sets_know_files_and_examples_and_no_tensors(module: str) -> None:
-    assert rooms_imported(module) <= {
+@pytest.mark.parametrize("module", [module for module in MODULES if package_of(module) == "datasets"])
+def test_datasets_import_files_and_examples_but_not_torch(module: str) -> None:
+    assert packages_imported(module) <= {
         "errors",
         "config",
         "storage",
@@ -110,9 +110,9 @@ def test_data_sets_know_files_and_examples_and_no_tensors(module: str) -> None:
     assert not any(name.split(".")[0] == "torch" for name in imports(module))
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if room_of(module) == "reporting"])
+@pytest.mark.parametrize("module", [module for module in MODULES if package_of(module) == "reporting"])
 def test_reporting_reads_records_only(module: str) -> None:
-    assert rooms_imported(module) <= {
+    assert packages_imported(module) <= {
         "config",
         "errors",
         "escaping",
@@ -129,8 +129,8 @@ def test_reporting_reads_records_only(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", ANALYSIS)
-def test_the_analysis_of_a_study_knows_its_record_only(module: str) -> None:
-    assert rooms_imported(module) <= {
+def test_the_analysis_of_a_study_reads_only_its_record(module: str) -> None:
+    assert packages_imported(module) <= {
         "errors",
         "escaping",
         "learned",
@@ -141,13 +141,13 @@ def test_the_analysis_of_a_study_knows_its_record_only(module: str) -> None:
     assert not any(name.split(".")[0] == "torch" for name in imports(module))
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if room_of(module) == "tasks"])
-def test_tasks_know_no_tensors(module: str) -> None:
+@pytest.mark.parametrize("module", [module for module in MODULES if package_of(module) == "tasks"])
+def test_tasks_do_not_import_torch(module: str) -> None:
     assert not any(name.split(".")[0] == "torch" for name in imports(module))
 
 
 def test_the_command_line_imports_no_heavy_library() -> None:
-    modules = [module for module in MODULES if room_of(module) == "cli"]
+    modules = [module for module in MODULES if package_of(module) == "cli"]
     ours = {name for module in modules for name in imports(module, lazy=False) if name.startswith("ernie2")}
     beyond = {name for name in ours if not name.startswith("ernie2.cli")}
     beyond = {
@@ -159,7 +159,7 @@ def test_the_command_line_imports_no_heavy_library() -> None:
 
 
 PATH_METHODS = {"write_text", "write_bytes", "touch", "mkdir", "unlink", "rmdir", "symlink_to", "hardlink_to", "rename"}
-"""Methods of `Path` that change the disk, whatever their arguments."""
+"""Methods of `Path` that always change the disk."""
 WRITERS = {
     *(f"os.{name}" for name in ("replace", "rename", "renames", "remove", "unlink", "link", "symlink", "truncate")),
     *(f"os.{name}" for name in ("mkdir", "makedirs", "rmdir", "removedirs")),
@@ -169,15 +169,15 @@ WRITERS = {
     *("tempfile.TemporaryDirectory", "tempfile.TemporaryFile", "tempfile.NamedTemporaryFile"),
 }
 WRITES_ELSEWHERE = {
-    ("batches/loader.py", "tempfile.TemporaryFile"),  # memory that processes share; it has no name
-    ("finetuning/glue_submission.py", "zipfile.ZipFile"),  # into memory
-    ("shards/prepare.py", "rmdir"),  # an empty folder after input that was refused
+    ("batches/loader.py", "tempfile.TemporaryFile"),  # unnamed shared memory
+    ("finetuning/glue_submission.py", "zipfile.ZipFile"),  # in memory
+    ("shards/prepare.py", "rmdir"),  # an empty folder after invalid input
 }
-"""(module, call): what writes without `storage`, and why it may."""
+"""(module, call): exceptions that may write without `storage`."""
 
 
 def writes(source: str) -> Iterator[str]:
-    """Calls in source text that open a file for writing, or change the disk in another way."""
+    """Yield the calls in source text that open a file for writing or change the disk in another way."""
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Call):
             continue
@@ -191,21 +191,21 @@ def writes(source: str) -> Iterator[str]:
             texts = [one.value for one in given if isinstance(one, ast.Constant) and isinstance(one.value, str)]
             writing = any(len(text) < 4 and set(text) & set("wax+") for text in texts)
         elif is_method and name == "replace":
-            writing = len(node.args) == 1 and not node.keywords  # of a path: that of a text takes two arguments
+            writing = len(node.args) == 1 and not node.keywords  # `Path.replace`; `str.replace` has two arguments
         else:
             writing = called in WRITERS or (is_method and name in PATH_METHODS)
         if writing:
             yield called if called in WRITERS or "zip" in called else name
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if room_of(module) != "storage"])
+@pytest.mark.parametrize("module", [module for module in MODULES if package_of(module) != "storage"])
 def test_files_are_written_only_through_storage(module: str) -> None:
     source = (PACKAGE / module).read_text(encoding="utf-8")
     assert {(module, call) for call in writes(source)} <= WRITES_ELSEWHERE
 
 
 @pytest.mark.parametrize(
-    ("source", "found"),
+    ("source", "calls"),
     [
         ('open(path, "w")', ["open"]),
         ('path.open(mode="ab")', ["open"]),
@@ -219,12 +219,12 @@ def test_files_are_written_only_through_storage(module: str) -> None:
         ("write_text(path, text)", []),
     ],
 )
-def test_what_writes_a_file_is_found_in_source(source: str, found: list[str]) -> None:
-    assert list(writes(source)) == found
+def test_calls_that_write_files_are_detected(source: str, calls: list[str]) -> None:
+    assert list(writes(source)) == calls
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if module != "console.py"])
-def test_every_message_passes_through_the_one_function_that_spells_out_escape_sequences(module: str) -> None:
+def test_only_console_prints_so_that_all_messages_are_escaped(module: str) -> None:
     tree = ast.parse((PACKAGE / module).read_text(encoding="utf-8"))
     called = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
     names = {ast.unparse(func) for func in called}
