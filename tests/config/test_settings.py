@@ -38,7 +38,7 @@ def test_all_invalid_keys_and_values_are_reported_at_once_with_the_nearest_valid
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("stages.steps=abc", ["stages.steps: must be a whole number or keys with values (got 'abc')"]),
+        ("stages.steps=abc", ["stages.steps: must be a whole number or a mapping (got 'abc')"]),
         ("stages.steps=0", ["stages.steps: must be at least 1 (got 0)"]),
         (
             "stages.steps={knowledge_masking: x, sentence_reordering: 0}",
@@ -66,7 +66,7 @@ def test_all_invalid_keys_and_values_are_reported_at_once_with_the_nearest_valid
         ("seed=true", ["seed: must be a whole number (got True)"]),
         ("seed=1:30", ["seed: must be a whole number (got '1:30')"]),
         ("train.peak_lr=yes", ["train.peak_lr: must be a number (got True)"]),
-        ("stages.steps=true", ["stages.steps: must be a whole number or keys with values (got True)"]),
+        ("stages.steps=true", ["stages.steps: must be a whole number or a mapping (got True)"]),
         ("stages.steps={knowledge_masking: on}", ["stages.steps.knowledge_masking: must be a whole number (got True)"]),
         ("train.betas=[0.9, false]", ["train.betas.1: must be a number (got False)"]),
         (
@@ -76,8 +76,8 @@ def test_all_invalid_keys_and_values_are_reported_at_once_with_the_nearest_valid
         ("train.betas=[0.9]", ["train.betas: value 2 of the list is missing"]),
         ("train.betas=[0.9, 0.9, 0.9]", ["train.betas: must have at most 2 values"]),
         ('about="a\\u202eb"', ["about: the text contains a character that changes the writing direction, U+202E"]),
-        ("corpora=7", ["corpora: must be keys with values (got 7)"]),
-        ("tasks.knowledge_masking=7", ["tasks.knowledge_masking: must be keys with values (got 7)"]),
+        ("corpora=7", ["corpora: must be a mapping (got 7)"]),
+        ("tasks.knowledge_masking=7", ["tasks.knowledge_masking: must be a mapping (got 7)"]),
     ],
 )
 def test_a_value_of_several_possible_kinds_is_reported_once_by_its_key(override, message):

@@ -62,7 +62,7 @@ def test_a_package_brings_sets_by_a_file(monkeypatch: pytest.MonkeyPatch, tmp_pa
         ),
         ("says_nothing", "", "of package 'says_nothing' cannot be read"),
         ("is_no_yaml", "sets: [", "of package 'is_no_yaml' cannot be read: mine.yaml is not valid YAML"),
-        ("is_a_list", "[1]", r"of package 'is_a_list' cannot be read: mine\.yaml:\n  - must be keys with values"),
+        ("is_a_list", "[1]", r"of package 'is_a_list' cannot be read: mine\.yaml:\n  - must be a mapping"),
         ("takes_mrpc", MINE.replace("reviews:", "mrpc:"), "'takes_mrpc' declares mrpc, which exists already"),
     ],
 )

@@ -132,7 +132,7 @@ def test_one_of_a_thing_is_no_plural(recipe, capsys):
     finally:
         torch.set_num_threads(threads)
     shown = capsys.readouterr().out
-    assert "1 iteration: main task of 1 step" in shown
+    assert "1 iteration: main task in 1 step" in shown
     assert "Device: cpu (1 thread)" in shown
     things = "iterations|steps|threads|packs|stages|held-out evaluations|checkpoints|task sets"
     assert re.findall(rf"(?<![\d.,])(?<!of )1 (?:{things})\b", shown) == []

@@ -114,7 +114,7 @@ def test_the_base_preset_is_the_papers() -> None:
         ("recipe.seed=7", "recipe: seed: the study sets this"),
         ("recipe.train.restart=never", "recipe: train.restart: the study sets this"),
         ("recipe.stages={steps: 5, method: continual, combine: true}", "recipe: stages.method, stages.combine: the"),
-        ("recipe.shards=here", "shards: must be keys with values"),
+        ("recipe.shards=here", "shards: must be a mapping"),
     ],
 )
 def test_what_is_wrong_is_told_by_its_key(override: str, said: str) -> None:

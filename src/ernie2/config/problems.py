@@ -31,8 +31,8 @@ _KINDS = {
     "bool_parsing": "true or false",
     "tuple_type": "a list",
     "list_type": "a list",
-    "dict_type": "keys with values",
-    "model_type": "keys with values",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
 }
 """pydantic's error type → the expected kind of value."""
 

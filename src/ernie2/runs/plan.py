@@ -176,7 +176,7 @@ def _schedule(recipe: Recipe, plans: Sequence[StagePlan]) -> dict[str, Any]:
             rows[task] = {"iterations": iterations, "main": main, "attached": iterations - main}
             attached = f", attached in {iterations - main:,}" if iterations > main else ""
             log_result(
-                f"  {task:<26} {quantity(iterations, 'iteration'):>19}: main task of {quantity(main, 'step')}{attached}"
+                f"  {task:<26} {quantity(iterations, 'iteration'):>19}: main task in {quantity(main, 'step')}{attached}"
             )
         stages.append({"steps": len(plan), "tasks": rows})
     steps = sum(map(len, plans))
