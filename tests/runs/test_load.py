@@ -100,7 +100,7 @@ def test_an_encoder_of_another_shape_is_refused_with_the_way_out(trained):
         warm_start(run, narrow, [], seed=0, shards=shards)
 
 
-@pytest.mark.parametrize(("name", "message"), [("nowhere", "does not exist"), ("empty", "holds neither")])
+@pytest.mark.parametrize(("name", "message"), [("nowhere", "does not exist"), ("empty", "has neither")])
 def test_a_folder_that_is_no_checkpoint_is_refused(trained, tmp_path, name, message):
     _, shards, _ = trained
     (tmp_path / "empty").mkdir()
