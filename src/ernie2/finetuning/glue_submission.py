@@ -76,7 +76,7 @@ def predict_submission(
             best = best_run(trained_on, runs.get(trained_on, ()))
             finetuned[trained_on], chosen[trained_on] = load_finetuned(best.folder / MODEL), best.seed
         examples = data[dataset].splits[part].examples
-        values = [outcome.value for outcome in predict_examples(finetuned[trained_on], examples, device)]
+        values = [prediction.value for prediction in predict_examples(finetuned[trained_on], examples, device)]
         predictions[name] = sort_by_id(values, [example.id for example in examples])
     write_submission(out, predictions)
     return chosen

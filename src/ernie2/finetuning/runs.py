@@ -198,8 +198,10 @@ def score_diagnostic(
         if run.metrics:
             finetuned = load_finetuned(run.folder / MODEL)
             for name, split in splits.items():
-                outcomes = predict_examples(finetuned, split.examples, device)
-                metrics[name] = compute_metrics(diagnostic, split.examples, [outcome.value for outcome in outcomes])
+                predictions = predict_examples(finetuned, split.examples, device)
+                metrics[name] = compute_metrics(
+                    diagnostic, split.examples, [prediction.value for prediction in predictions]
+                )
         scored.append(RunResult(run.seed, run.folder, metrics, diverged=run.diverged))
     return replace(diagnostic, splits={"train": trained_on.splits["train"], **splits}), tuple(scored)
 
@@ -218,25 +220,30 @@ class _SplitScorer:
         for name in names:
             examples = job.data.splits[name].examples
             bar = title and f"{title}, scoring {name}"
-            outcomes = predict_examples(self._finetuned, examples, self._device, self._prepared.splits[name], title=bar)
+            predictions = predict_examples(
+                self._finetuned, examples, self._device, self._prepared.splits[name], title=bar
+            )
             if job.data.unanswerable:
-                outcomes = self._with_empty_answers(name, examples, outcomes)
-            values, positive = [outcome.value for outcome in outcomes], positive_scores(outcomes, job.data.positive)
+                predictions = self._with_empty_answers(name, examples, predictions)
+            values, positive = (
+                [prediction.value for prediction in predictions],
+                positive_scores(predictions, job.data.positive),
+            )
             metrics[name] = compute_metrics(job.data, examples, values, positive)
             if name.startswith("dev"):
-                self.collapsed = constant_prediction(job.data, examples, outcomes)
+                self.collapsed = constant_prediction(job.data, examples, predictions)
         return metrics
 
     def _with_empty_answers(
-        self, name: str, examples: Sequence[Example], outcomes: Sequence[ExamplePrediction]
+        self, name: str, examples: Sequence[Example], predictions: Sequence[ExamplePrediction]
     ) -> list[ExamplePrediction]:
-        """Return `outcomes` with empty answers; a dev split sets the threshold."""
+        """Return `predictions` with empty answers; a dev split sets the threshold."""
         if name.startswith("dev"):
-            texts = [str(outcome.value) for outcome in outcomes]
-            nulls = [outcome.null_score or 0.0 for outcome in outcomes]
+            texts = [str(prediction.value) for prediction in predictions]
+            nulls = [prediction.null_score or 0.0 for prediction in predictions]
             rules = RULES[self._job.data.answer_rules or "squad"]
             self.null_threshold = choose_threshold(examples, texts, nulls, rules)
-        return apply_threshold(outcomes, self.null_threshold)
+        return apply_threshold(predictions, self.null_threshold)
 
 
 def _build_model(job: Job, seed: int) -> tuple[FinetunedModel, tuple[str, ...]]:
@@ -263,18 +270,20 @@ def _build_model(job: Job, seed: int) -> tuple[FinetunedModel, tuple[str, ...]]:
     return FinetunedModel(model, job.pretrained.tokenizer, config, carrier.vocab_size, job.task_id), new
 
 
-def constant_prediction(data: LabelledData, examples: Sequence[Example], outcomes: Sequence[ExamplePrediction]) -> str:
+def constant_prediction(
+    data: LabelledData, examples: Sequence[Example], predictions: Sequence[ExamplePrediction]
+) -> str:
     """Describe predictions that are all the same although the labels differ; else return ''."""
     if data.head == "span" or len({repr(example.label) for example in examples}) < 2:
         return ""
     if data.head == "regression":
-        values = [float(outcome.value) for outcome in outcomes if isinstance(outcome.value, int | float)]
+        values = [float(prediction.value) for prediction in predictions if isinstance(prediction.value, int | float)]
         return "" if max(values) - min(values) > 1e-4 else f"predicts {values[0]:.3f} for everything"
     if data.head == "tagging":
-        tags = Counter(tag for outcome in outcomes for tag in _label_names(outcome.value))
+        tags = Counter(tag for prediction in predictions for tag in _label_names(prediction.value))
         gold = {tag for example in examples for tag in _label_names(example.label)}
         return f"predicts {next(iter(tags))} for every token" if len(tags) == 1 and len(gold) > 1 else ""
-    answers = {outcome.value for outcome in outcomes}
+    answers = {prediction.value for prediction in predictions}
     return "" if len(answers) > 1 else f"predicts {next(iter(answers))!r} for everything"
 
 

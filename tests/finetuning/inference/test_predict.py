@@ -28,9 +28,9 @@ from ernie2.finetuning.inference.predictions import ExamplePrediction
 )
 def test_entities_are_complete_in_every_scheme(scheme: Scheme, tags: str) -> None:
     words = ("Li", "Bai", "met", "Du", "Fu")
-    outcome = ExamplePrediction(tuple(tags.split()), tag_probabilities=(1.0,) * 5)
-    prediction = prediction_to_json(Example("0", " ".join(words), tokens=words), outcome, "tagging", scheme)
-    entities = [(one["kind"], one["start"], one["end"], one["text"]) for one in prediction["entities"]]
+    prediction = ExamplePrediction(tuple(tags.split()), tag_probabilities=(1.0,) * 5)
+    result = prediction_to_json(Example("0", " ".join(words), tokens=words), prediction, "tagging", scheme)
+    entities = [(one["kind"], one["start"], one["end"], one["text"]) for one in result["entities"]]
     if scheme == "IOE1":  # E-Y E-Y at the end of a text is not an IOE1
         assert entities == [("X", 0, 2, "Li Bai")]
     else:

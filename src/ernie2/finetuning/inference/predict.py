@@ -79,10 +79,10 @@ def iter_predictions(
         ids.update(example.id for example in chosen)
         truncated, count = truncated + data.cut, count + len(chosen)
         unknown, tokens = unknown + data.unknown, tokens + data.tokens
-        outcomes = predict_examples(finetuned, chosen, device, data)
-        for example, outcome in zip(chosen, outcomes, strict=True):
+        predictions = predict_examples(finetuned, chosen, device, data)
+        for example, prediction in zip(chosen, predictions, strict=True):
             yield prediction_to_json(
-                example, outcome, config.head, config.scheme, allow_empty=config.null_threshold is not None
+                example, prediction, config.head, config.scheme, allow_empty=config.null_threshold is not None
             )
     if duplicates := count - len(ids):
         log_warning(
@@ -103,33 +103,38 @@ def iter_predictions(
 
 
 def prediction_to_json(
-    example: Example, outcome: ExamplePrediction, head: str, scheme: Scheme | None = None, *, allow_empty: bool = False
+    example: Example,
+    prediction: ExamplePrediction,
+    head: str,
+    scheme: Scheme | None = None,
+    *,
+    allow_empty: bool = False,
 ) -> dict[str, Any]:
     """Return one prediction as JSON values. `scheme`: of the tags; `allow_empty`: answers may be empty."""
     result: dict[str, Any] = {"id": example.id}
     if head == "tagging":
-        assert isinstance(outcome.value, tuple)
+        assert isinstance(prediction.value, tuple)
         return result | {
             "tokens": list(example.tokens),
-            "label": list(outcome.value),
-            "probabilities": [round(value, 6) for value in outcome.tag_probabilities],
-            "entities": [] if scheme is None else _entities(example, outcome.value, scheme),
+            "label": list(prediction.value),
+            "probabilities": [round(value, 6) for value in prediction.tag_probabilities],
+            "entities": [] if scheme is None else _entities(example, prediction.value, scheme),
         }
     if head == "span":
         answers = [
             {"text": one.text, **_answer_place(one), "probability": round(one.probability, 6)}
-            for one in outcome.answers
+            for one in prediction.answers
         ]
         place: dict[str, Any] = {key: value for key, value in answers[0].items() if key != "text"}
         if allow_empty:
-            assert outcome.null_score is not None
-            place["null_score"] = round(outcome.null_score, 6)
-            if outcome.value == "":
-                place |= {"start": None, "end": None, "probability": round(_empty_answer_probability(outcome), 6)}
-        return result | {"label": outcome.value, **place, "answers": answers}
-    result["label"] = list(outcome.value) if isinstance(outcome.value, tuple) else outcome.value
-    if outcome.probabilities:
-        result["probabilities"] = {name: round(share, 6) for name, share in outcome.probabilities.items()}
+            assert prediction.null_score is not None
+            place["null_score"] = round(prediction.null_score, 6)
+            if prediction.value == "":
+                place |= {"start": None, "end": None, "probability": round(_empty_answer_probability(prediction), 6)}
+        return result | {"label": prediction.value, **place, "answers": answers}
+    result["label"] = list(prediction.value) if isinstance(prediction.value, tuple) else prediction.value
+    if prediction.probabilities:
+        result["probabilities"] = {name: round(share, 6) for name, share in prediction.probabilities.items()}
     return result
 
 
@@ -138,9 +143,9 @@ def _answer_place(answer: Candidate) -> dict[str, int | None]:
     return {"start": answer.start, "end": answer.end} if answer.text else {"start": None, "end": None}
 
 
-def _empty_answer_probability(outcome: ExamplePrediction) -> float:
+def _empty_answer_probability(prediction: ExamplePrediction) -> float:
     """Return the share of the empty answer in a softmax over it and the `answers`."""
-    return 1.0 / (1.0 + math.exp(min(700.0, -(outcome.null_score or 0.0))) / outcome.answers[0].probability)
+    return 1.0 / (1.0 + math.exp(min(700.0, -(prediction.null_score or 0.0))) / prediction.answers[0].probability)
 
 
 def _entities(example: Example, tags: Sequence[str], scheme: Scheme) -> list[dict[str, Any]]:

@@ -103,18 +103,21 @@ def compute_logits(
     return (by_sequence[i] for i in range(len(sequences)))
 
 
-def positive_scores(outcomes: Sequence[ExamplePrediction], positive: str | None) -> list[float] | None:
+def positive_scores(predictions: Sequence[ExamplePrediction], positive: str | None) -> list[float] | None:
     """Return the probability of the class `positive` per example, for mrr; None without that class."""
-    if positive is None or not outcomes or positive not in outcomes[0].probabilities:
+    if positive is None or not predictions or positive not in predictions[0].probabilities:
         return None
-    return [outcome.probabilities[positive] for outcome in outcomes]
+    return [prediction.probabilities[positive] for prediction in predictions]
 
 
-def apply_threshold(outcomes: Sequence[ExamplePrediction], threshold: float | None) -> list[ExamplePrediction]:
-    """Return `outcomes` with empty answers for null scores above `threshold`; unchanged if it is None."""
+def apply_threshold(predictions: Sequence[ExamplePrediction], threshold: float | None) -> list[ExamplePrediction]:
+    """Return `predictions` with empty answers for null scores above `threshold`; unchanged if it is None."""
     if threshold is None:
-        return list(outcomes)
-    return [replace(outcome, value="") if (outcome.null_score or 0.0) > threshold else outcome for outcome in outcomes]
+        return list(predictions)
+    return [
+        replace(prediction, value="") if (prediction.null_score or 0.0) > threshold else prediction
+        for prediction in predictions
+    ]
 
 
 def encode_examples(finetuned: FinetunedModel, examples: Sequence[Example]) -> EncodedData:
@@ -131,7 +134,7 @@ def encode_examples(finetuned: FinetunedModel, examples: Sequence[Example]) -> E
 
 
 def _sequence_predictions(head: Head, scores: Array, labels: Sequence[str]) -> list[ExamplePrediction]:
-    """scores (n, C) float32 -> n outcomes."""
+    """scores (n, C) float32 -> n predictions."""
     if head == "regression":
         return [ExamplePrediction(value) for value in scores[:, 0].tolist()]
     logits = scores.astype(np.float64)
@@ -166,7 +169,7 @@ def _span_predictions(
     by_example: list[list[tuple[EncodedSequence, Array]]] = [[] for _ in examples]
     for one, scores in zip(data.sequences, logits, strict=True):
         by_example[one.example].append((one, scores))
-    outcomes = []
+    predictions = []
     for example, places, parts in zip(examples, data.offsets, by_example, strict=True):
         windows = [one.window for one, _ in parts if one.window is not None]
         context_scores = [
@@ -183,10 +186,10 @@ def _span_predictions(
             max_answer_length=settings.max_answer_length,
         )
         null = min(float(scores[0, 0]) + float(scores[0, 1]) for _, scores in parts)
-        outcomes.append(
+        predictions.append(
             ExamplePrediction(candidates[0].text, answers=tuple(candidates), null_score=null - candidates[0].score)
         )
-    return outcomes
+    return predictions
 
 
 def _softmax(scores: Array) -> Array:
