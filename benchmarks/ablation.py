@@ -66,7 +66,7 @@ def rows_of(times: Sequence[VariantTimes], counts: Mapping[TaskSet, int]) -> lis
     """Return one row per variant: tokens/s in the plan's mix, and without / with, overall and by task set."""
     rows = []
     for each in times:
-        rates = each.taken.rates(counts)
+        rates = each.steps.rates(counts)
         assert rates is not None
         ratios = {"the plan's mix": slowdown(times[0], each, counts)}
         ratios |= {" + ".join(chosen.active): slowdown(times[0], each, counts, chosen) for chosen in times[0].rounds[0]}

@@ -1,11 +1,10 @@
-"""`ernie2 bench` beside Hugging Face: the steps of a recipe and those of `ErnieForMaskedLM` on the same instances.
+"""`ernie2 bench` compared with Hugging Face: steps of a recipe and of `ErnieForMaskedLM` on the same instances.
 
     python benchmarks/bench_against_hf.py [RECIPE] [OVERRIDES …] [--against hf] [--steps 30] [--json bench.jsonl]
 
-Measures, prints and writes what `ernie2 bench RECIPE` does, with transformers training in turns with ours.
-docs/bench.md says what the figures mean and what --against can name. Every side takes 24 to 64 steps of warm-up, where
-nothing is compiled, and then --steps: `--steps 2` trains 26 steps and more of each. Nothing else should run on the
-machine meanwhile.
+Measures, prints and writes the same as `ernie2 bench RECIPE`, with transformers training in turns with ernie2.
+docs/bench.md explains the figures and the values of --against. Every side trains 24 to 64 warm-up steps if nothing is
+compiled, and then --steps: `--steps 2` trains at least 26 steps per side. Run nothing else meanwhile.
 """
 
 from __future__ import annotations
@@ -30,16 +29,16 @@ from ernie2.runs.recipes import load_recipe
 
 
 def main() -> int:
-    """Measures a recipe beside Hugging Face; returns the exit code, that of the error where there was one."""
+    """Compare a recipe with Hugging Face; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("recipe", nargs="?", default="demo-en", help="a YAML file, or the name of a shipped recipe")
-    parser.add_argument("overrides", nargs="*", help="values of the recipe, such as train.precision=bf16")
+    parser.add_argument("recipe", nargs="?", default="demo-en", help="recipe file, or name of a shipped recipe")
+    parser.add_argument("overrides", nargs="*", help="recipe values, such as train.precision=bf16")
     sides = f"hf (the default): all that suit the device; or some of {','.join(SIDES)}"
     parser.add_argument("--against", default="hf", help=sides)
-    steps = "steps of each side to measure, after a warm-up of 24 to 64 steps of each; default: %(default)s"
+    steps = "measured steps per side, after 24 to 64 warm-up steps; default: %(default)s"
     parser.add_argument("--steps", type=int, default=30, help=steps)
-    parser.add_argument("--sequences", type=int, help="sequences that a batch of theirs holds at most to begin with")
-    file = "gets a line for every measurement; default: %(default)s"
+    parser.add_argument("--sequences", type=int, help="initial maximum of sequences per batch of Hugging Face")
+    file = "file for one line per measurement; default: %(default)s"
     parser.add_argument("--json", type=Path, default=Path("bench.jsonl"), help=file)
     given = parser.parse_intermixed_args()
     with terminal_output():
@@ -54,12 +53,12 @@ def main() -> int:
 
 
 def bench(given: argparse.Namespace) -> dict[str, Any]:
-    """Measure as the arguments say; return the summary.
+    """Run the measurement; return the summary.
 
-    Raises `ConfigError` for a side there is none of, fewer than one sequence, and without transformers.
+    Raises `ConfigError` for an unknown side, fewer than one sequence, or if transformers is missing.
     """
     if given.sequences is not None and given.sequences < 1:
-        raise ConfigError(f"--sequences {given.sequences}: a batch holds at least one.")
+        raise ConfigError(f"--sequences {given.sequences}: must be at least 1.")
     sides = chosen_sides(given.against, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     require_hugging_face(load_recipe(given.recipe, given.overrides).encoder)
     beside = partial(measure_with_hf, names=sides, sequences=given.sequences)
@@ -67,7 +66,7 @@ def bench(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def print_comparison(line: Mapping[str, Any]) -> None:
-    """Print a table; each ratio is how many times as many real tokens a second ours trains on the same instances."""
+    """Print a table; a ratio is our real tokens/s over theirs on the same instances."""
     against = line["against"]
     log_result(f"\nOn the same instances, in turns: {against['library']}, {line['precision']}")
     head = ("", "tokens/s", "real share", "memory", "warm-up", "ours / theirs", "where tokens are masked")
@@ -76,7 +75,7 @@ def print_comparison(line: Mapping[str, Any]) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for name, *cells in rows:
         log_result("  " + "  ".join([name.ljust(widths[0]), *map(str.rjust, cells, widths[1:])]))
-    log_result("  Theirs learns masked tokens alone, in steps of every kind; ours all tasks of the step.")
+    log_result("  Hugging Face trains only masked tokens, in every step; ernie2 trains all tasks of the step.")
 
 
 def _row(name: str, side: Mapping[str, Any]) -> tuple[str, ...]:

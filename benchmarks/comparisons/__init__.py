@@ -1,1 +1,1 @@
-"""What scripts compare training with: Hugging Face on the same instances, and our own step without an optimisation."""
+"""Code for comparisons of training steps: Hugging Face on the same instances, and our step without an optimisation."""

@@ -37,7 +37,7 @@ class VariantTimes:
     """The steps of one variant. `rounds`: for each round, the seconds of every task set."""
 
     form: Variant
-    taken: MeasuredSteps = field(default_factory=MeasuredSteps)
+    steps: MeasuredSteps = field(default_factory=MeasuredSteps)
     rounds: list[dict[TaskSet, float]] = field(default_factory=list)
 
 
@@ -98,7 +98,7 @@ def time_variants(
             packs, first = packs_of(chosen), (number + place) % len(pairs)
             for side, each in pairs[first:] + pairs[:first]:
                 step = side.step(packs)
-                each.taken.add(chosen, step)
+                each.steps.add(chosen, step)
                 each.rounds[-1][chosen] = step.seconds
                 note(each.form, chosen, step)
             advance(f"every variant, round {number + 1} of {rounds}, task set {place + 1} of {len(sets)}")

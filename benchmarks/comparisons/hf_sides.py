@@ -1,7 +1,7 @@
-"""Hugging Face beside ours: on a CPU in a process of its own, as its users run it.
+"""Hugging Face sides of a comparison with ernie2; on a CPU in a separate process, as its users run it.
 
-What makes our steps faster there is set for the whole process (the C library's allocator, how OpenMP threads wait), and
-would speed up theirs as well.
+Two process-wide settings speed up our steps on a CPU: the C library's allocator and the waiting of OpenMP threads. They
+would speed up Hugging Face as well.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ernie2.processes import hidden_main_module
 
 
 class HFSide(Side, Protocol):
-    """One way to train with Hugging Face: see `hugging_face.HuggingFaceSide`."""
+    """One way to train with Hugging Face; see `hugging_face.HuggingFaceSide`."""
 
     largest: int
     memory: int | None
@@ -34,7 +34,7 @@ class HFSide(Side, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HFSides:
-    """The `sides` to compare with, and the `library` they are, with its version and attention."""
+    """The `sides` to compare with, and the `library` with its version and attention."""
 
     library: str
     sides: Sequence[HFSide]
@@ -56,26 +56,26 @@ class HFSideSettings:
 def measure_with_hf(
     bench: Bench, names: Sequence[str], sequences: int | None = None, backend: str = "inductor"
 ) -> dict[str, Any]:
-    """Rates of our step, as `Bench.steps` gives them, and of Hugging Face on the same instances, all taking turns.
+    """Measure our step, as `Bench.measure_steps` does, and Hugging Face on the same instances, in turns.
 
-    `names`: keys of `hugging_face.SIDES`. `sequences`: how many a batch of theirs holds to begin with. `backend`
-    compiles those of theirs that are compiled. They warm up by the same rule as ours did.
+    `names`: keys of `hugging_face.SIDES`. `sequences`: initial number per batch of Hugging Face. `backend`: compiler of
+    its compiled sides. The warm-up rule is the same for all sides.
     """
     pad, longest = bench.trainer.streams.vocabulary.pad, bench.recipe.batch.sequence_tokens
     setting = HFSideSettings(bench.trainer.settings, pad, bench.precision, bench.device, longest, sequences, backend)
     with hf_sides(bench.trainer.model, setting, names) as theirs:
         warm_up_steps = bench.warm_up(theirs.sides)
-        taken = bench.measure_in_turns([bench.ours, *theirs.sides])
-        sides = [_figures(bench, side, taken) | {"warm_up_steps": warm_up_steps} for side in theirs.sides]
-    own = bench.summarise(taken[bench.ours.name])
+        measured = bench.measure_in_turns([bench.ours, *theirs.sides])
+        sides = [_figures(bench, side, measured) | {"warm_up_steps": warm_up_steps} for side in theirs.sides]
+    own = bench.summarise(measured[bench.ours.name])
     return {"step": own, "against": {"library": theirs.library, "sides": sides}}
 
 
-def _figures(bench: Bench, side: HFSide, taken: Mapping[str, MeasuredSteps]) -> dict[str, Any]:
-    """Rates of `side`, and ours over theirs: in the plan's mix, and in steps where tokens are masked."""
+def _figures(bench: Bench, side: HFSide, measured: Mapping[str, MeasuredSteps]) -> dict[str, Any]:
+    """Return the rates of `side` and our rate over it: in the plan's mix, and in steps with masked tokens."""
     masked = [spec.name for spec in bench.trainer.model.specs.values() if spec.classes is None]
-    rates, own = (taken[name].rates(bench.counts) for name in (side.name, bench.ours.name))
-    theirs, ours = (taken[name].rates(bench.counts, masked) for name in (side.name, bench.ours.name))
+    rates, own = (measured[name].rates(bench.counts) for name in (side.name, bench.ours.name))
+    theirs, ours = (measured[name].rates(bench.counts, masked) for name in (side.name, bench.ours.name))
     assert rates is not None
     assert own is not None
     both = bool(masked) and theirs is not None and ours is not None
@@ -91,30 +91,30 @@ def _figures(bench: Bench, side: HFSide, taken: Mapping[str, MeasuredSteps]) -> 
 
 @contextmanager
 def hf_sides(ours: MultiTaskModel, setting: HFSideSettings, names: Sequence[str]) -> Iterator[HFSides]:
-    """Yield the sides called `names` in `hugging_face.SIDES`, with the parameters of `ours`.
+    """Yield the sides `names` of `hugging_face.SIDES`, with the parameters of `ours`.
 
-    On CUDA they are in this process, so that all share the memory of the card. On a CPU they have a process of their
-    own, without the settings of ours, and it waits while ours trains. Raises `ConfigError` as `require_hugging_face`.
+    On CUDA they run in this process and share the GPU memory. On a CPU they run in a separate process without our
+    process settings, which waits while ours trains. Raises `ConfigError` as `require_hugging_face` does.
     """
     require_hugging_face(ours.settings)
     if setting.device.type == "cuda":
-        yield _made(ours, setting, names)
+        yield _build_sides(ours, setting, names)
         return
     with ExitStack() as stack:
         with hidden_main_module():
             process = stack.enter_context(side_process({}))
-        library, found = process.submit(_begin, ours, setting, tuple(names), torch.get_num_threads()).result()
-        yield HFSides(library, [_RemoteSide(process, number, name) for number, name in enumerate(found)])
+        library, side_names = process.submit(_begin, ours, setting, tuple(names), torch.get_num_threads()).result()
+        yield HFSides(library, [_RemoteSide(process, number, name) for number, name in enumerate(side_names)])
 
 
-def _made(ours: MultiTaskModel, setting: HFSideSettings, names: Sequence[str]) -> HFSides:
+def _build_sides(ours: MultiTaskModel, setting: HFSideSettings, names: Sequence[str]) -> HFSides:
     shared = HuggingFaceModel(ours, setting.settings, setting.pad, setting.device, setting.backend)
     sides = build_sides(shared, setting.precision, setting.device, setting.longest, names, setting.sequences)
     return HFSides(f"transformers {shared.version}, ErnieForMaskedLM, {shared.attention} attention", sides)
 
 
 class _RemoteSide:
-    """A side in another process, seen from ours."""
+    """Proxy of a side in another process."""
 
     def __init__(self, process: ProcessPoolExecutor, number: int, name: str) -> None:
         self.name, self.largest = name, 0
@@ -122,19 +122,19 @@ class _RemoteSide:
         self._process, self._number = process, number
 
     def step(self, packs: Sequence[PackedBatch]) -> MeasuredStep:
-        made, self.largest, self.memory = self._process.submit(_step, self._number, packs).result()
-        return made
+        step, self.largest, self.memory = self._process.submit(_step, self._number, packs).result()
+        return step
 
 
 _sides: list[HuggingFaceSide] = []
-"""In the other process: its sides."""
+"""The sides of the other process, set there."""
 
 
 def _begin(ours: MultiTaskModel, setting: HFSideSettings, names: Sequence[str], threads: int) -> tuple[str, list[str]]:
     torch.set_num_threads(threads)
-    made = _made(ours, setting, names)
-    _sides.extend(made.sides)  # type: ignore[arg-type]
-    return made.library, [side.name for side in made.sides]
+    built = _build_sides(ours, setting, names)
+    _sides.extend(built.sides)  # type: ignore[arg-type]
+    return built.library, [side.name for side in built.sides]
 
 
 def _step(number: int, packs: Sequence[PackedBatch]) -> tuple[MeasuredStep, int, int | None]:

@@ -1,11 +1,10 @@
-"""Hugging Face's `ErnieForMaskedLM` as its users train it, on the instances of our packs, laid out as padded batches.
+"""Hugging Face's `ErnieForMaskedLM` as its users train it, on the instances of our packs, as padded batches.
 
 S sequences of a batch · n its longest
 
-It has the sizes, start, precision, optimiser, clipping and dropout of ours. It learns masked tokens alone and scores
-the vocabulary at every position, as that class does; it is told the same masked tokens as ours. Where a sequence has
-none (a step without knowledge masking), every seventh token is labelled with itself, which costs it neither more nor
-less.
+Sizes, initial parameters, precision, optimiser, clipping and dropout are the same as ours. The class trains only masked
+tokens and scores the vocabulary at every position. The masked tokens are the same as ours. In sequences without any (a
+step without knowledge masking), every seventh token is labelled with itself, which does not change the cost.
 """
 
 from __future__ import annotations
@@ -41,14 +40,14 @@ SIDES = {
     "hf-compiled": "padded, compiled",
     "hf-grouped-compiled": "grouped by length, compiled",
 }
-"""The ways it is run, as `--against` names them, with their names in tables."""
+"""Values of `--against` → names in tables."""
 _EVERY = 7
 _MIN_GROUPS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Unpacked:
-    """One sequence of a pack, each (n,): token ids, segment types, rows of the task table, labels or `UNSCORED`."""
+    """One sequence of a pack: token ids, segment types, task ids, and labels or `UNSCORED`, each (n,)."""
 
     tokens: NDArray[Any]
     segments: NDArray[Any]
@@ -60,47 +59,49 @@ class Unpacked:
 
 
 def unpack(pack: PackedBatch, masked: str | None) -> list[Unpacked]:
-    """The sequences of a pack, with the labels of the task called `masked`."""
+    """Return the sequences of a pack, with the labels of task `masked`."""
     labels = np.full(len(pack.tokens), UNSCORED, np.int64)
     if masked is not None and masked in pack.targets:
         targets = pack.targets[masked]
         labels[targets.positions[: targets.count]] = targets.labels[: targets.count]
-    made = []
+    sequences = []
     for begin, end in zip(pack.starts[:-1], pack.starts[1:], strict=True):
         part = slice(int(begin), int(end))
         if (labels[part] == UNSCORED).all():
             labels[part][::_EVERY] = pack.tokens[part][::_EVERY]
-        made.append(Unpacked(pack.tokens[part], pack.segments[part], pack.task_ids[part], labels[part]))
-    return made
+        sequences.append(Unpacked(pack.tokens[part], pack.segments[part], pack.task_ids[part], labels[part]))
+    return sequences
 
 
-def dense(sequences: Sequence[Unpacked], length: int, pad: int, with_task_ids: bool) -> dict[str, torch.Tensor]:
-    """Sequences as what the model takes: (S, length) int64 each, padded at the end, labels `UNSCORED` there."""
+def pad_sequences(sequences: Sequence[Unpacked], length: int, pad: int, with_task_ids: bool) -> dict[str, torch.Tensor]:
+    """Return the model inputs of sequences: (S, length) int64 each, padded at the end with label `UNSCORED`."""
     sizes = np.array([len(sequence) for sequence in sequences])
     rows, columns = np.nonzero(np.arange(length) < sizes[:, None])
 
-    def laid(values: Sequence[NDArray[Any]], fill: int) -> torch.Tensor:
+    def fill_rows(values: Sequence[NDArray[Any]], fill: int) -> torch.Tensor:
         out = np.full((len(sizes), length), fill, dtype=np.int64)
         out[rows, columns] = np.concatenate(values)
         return torch.from_numpy(out)
 
     batch = {
-        "input_ids": laid([each.tokens for each in sequences], pad),
-        "attention_mask": laid([np.ones_like(each.tokens) for each in sequences], 0),
-        "token_type_ids": laid([each.segments for each in sequences], 0),
-        "labels": laid([each.labels for each in sequences], UNSCORED),
+        "input_ids": fill_rows([each.tokens for each in sequences], pad),
+        "attention_mask": fill_rows([np.ones_like(each.tokens) for each in sequences], 0),
+        "token_type_ids": fill_rows([each.segments for each in sequences], 0),
+        "labels": fill_rows([each.labels for each in sequences], UNSCORED),
     }
-    return batch | ({"task_type_ids": laid([each.task_ids for each in sequences], 0)} if with_task_ids else {})
+    return batch | ({"task_type_ids": fill_rows([each.task_ids for each in sequences], 0)} if with_task_ids else {})
 
 
 def by_pack(packs: Sequence[Sequence[Unpacked]]) -> list[list[Unpacked]]:
-    """A batch a pack, in the order in which its sequences came."""
+    """Return one batch per pack, in the order of its sequences."""
     return [list(pack) for pack in packs]
 
 
 def by_length(packs: Sequence[Sequence[Unpacked]]) -> list[list[Unpacked]]:
-    """All sequences of the step sorted by length and cut into batches of about as many tokens, two a pack, four at
-    least: what grouping by length does for one that trains with accumulation."""
+    """Return all sequences of the step sorted by length, in batches of about equal tokens.
+
+    Two batches per pack, at least four, like grouping by length with gradient accumulation.
+    """
     ordered = sorted((sequence for pack in packs for sequence in pack), key=len)
     ends = np.cumsum([len(sequence) for sequence in ordered])
     groups = min(len(ordered), max(_MIN_GROUPS, 2 * len(packs)))
@@ -110,10 +111,7 @@ def by_length(packs: Sequence[Sequence[Unpacked]]) -> list[list[Unpacked]]:
 
 
 class HuggingFaceModel:
-    """The model with its optimiser, shared by all ways in which batches are laid out for it.
-
-    Raises `ConfigError` as `require_hugging_face` does.
-    """
+    """Model and optimiser, shared by all batch layouts. Raises `ConfigError` as `require_hugging_face` does."""
 
     def __init__(
         self,
@@ -126,12 +124,12 @@ class HuggingFaceModel:
         transformers = require_hugging_face(ours.settings)
         config = transformers.ErnieConfig(**hf_config(ours.settings, ours.vocab_size, {}, pad_id=pad))
         self.model: Any = transformers.ErnieForMaskedLM(config)
-        self.model.load_state_dict(hf_state_dict(ours), strict=False)  # what is not ours is tied to what is
+        self.model.load_state_dict(hf_state_dict(ours), strict=False)  # the missing tensors are tied to ours
         self.model.to(device).train()
         self.compiled: Callable[..., Any] = torch.compile(self.model, backend=backend)
         self.optimizer = build_optimizer(self.model, settings)
         for group in self.optimizer.param_groups:
-            group["lr"] = settings.peak_lr / 1000  # as ours: parameters hardly move
+            group["lr"] = settings.peak_lr / 1000  # as in ours: parameters hardly change
         self.version = str(transformers.__version__)
         self.scaler = torch.amp.GradScaler(device.type)
         self.attention = str(getattr(config, "_attn_implementation", None) or "eager")
@@ -141,28 +139,28 @@ class HuggingFaceModel:
 
 
 def require_hugging_face(settings: EncoderSettings) -> Any:
-    """The module transformers; raises `ConfigError` where it is absent or has no model with layers like ours."""
+    """Return the module transformers; `ConfigError` if it is missing or does not support this encoder."""
     if lacking := unsupported_by_hf(settings):
-        raise ConfigError(f"Hugging Face's ErnieModel has no {', '.join(lacking)}; measure ours alone: ernie2 bench.")
+        raise ConfigError(f"Hugging Face's ErnieModel does not support {', '.join(lacking)}. Use ernie2 bench.")
     try:
         import transformers
     except ImportError as error:
         raise ConfigError(
-            "a comparison needs the package transformers, which is not installed: pip install transformers"
+            "a comparison needs the package transformers. Install it: pip install transformers"
         ) from error
     return transformers
 
 
 class HuggingFaceSide:
-    """Hugging Face with one way to lay out batches.
+    """Hugging Face with one batch layout.
 
-    `most`: sequences a batch may hold, None for any number; halved whenever memory does not suffice. `largest`: how
-    many one held. `memory`: the most bytes a step held, without those of other sides; on a GPU only.
+    `most`: maximum sequences per batch, None for no limit; halved when memory runs out. `largest`: sequences of the
+    largest batch. `memory`: peak bytes of a step, without other sides; only on a GPU.
 
-    `fixed`: every batch has one shape, as a compiler wants: padded to this length, and of exactly `most` sequences (by
-    default as many as the largest batch of the first step), the last filled up with sequences of one unscored token.
-    Without it a batch is padded to its longest sequence. `sequences` is what `most` begins with: where it fits into
-    memory at once, nothing is compiled again for smaller batches.
+    `fixed`: all batches have one shape, for a compiler: padded to this length, with exactly `most` sequences (default:
+    the largest batch of the first step); the last is filled with sequences of one unscored token. Otherwise a batch is
+    padded to its longest sequence. `sequences`: initial value of `most`; a value that fits avoids recompilation for
+    smaller batches.
     """
 
     def __init__(
@@ -186,7 +184,7 @@ class HuggingFaceSide:
         self._number = 0
 
     def step(self, packs: Sequence[PackedBatch]) -> MeasuredStep:
-        """One step on the instances of `packs`, in as many batches as the layout asks for, then as memory does."""
+        """Train one step on the instances of `packs`, with smaller batches if memory runs out."""
         shared = self._shared
         groups = self._cut([unpack(pack, shared.masked) for pack in packs])
         batches = self._batches(groups)
@@ -206,11 +204,11 @@ class HuggingFaceSide:
         return MeasuredStep(seconds, sum(pack.real_tokens for pack in packs), flops, padded)
 
     def _train_if_it_fits(self, batches: Sequence[dict[str, torch.Tensor]]) -> tuple[float, int | None] | None:
-        """Seconds of a step and bytes held before it; None where memory does not suffice, unless for one sequence."""
+        """Return the seconds of a step and the bytes in use before it; None if memory runs out."""
         before = reset_peak_bytes(self._device)
         try:
             return self._train(batches), before
-        except torch.OutOfMemoryError:  # what the step held is let go of with the error
+        except torch.OutOfMemoryError:  # the memory of the step is freed with the error
             if all(len(batch["input_ids"]) == 1 for batch in batches):
                 raise
             return None
@@ -218,28 +216,28 @@ class HuggingFaceSide:
     def _batches(self, groups: Sequence[Sequence[Unpacked]]) -> list[dict[str, torch.Tensor]]:
         if self._fixed:
             self.most = self.most or max(map(len, groups))
-            groups = [self._filled([sequence for group in groups for sequence in group], self.most)]
+            groups = [self._fill_up([sequence for group in groups for sequence in group], self.most)]
         parts = []
         for group in groups:
             size = self.most or len(group)
             parts += [group[at : at + size] for at in range(0, len(group), size)]
         lengths = [self._fixed or max(map(len, part)) for part in parts]
-        made = [
-            dense(part, length, self._shared.pad, self._shared.with_task_ids)
+        batches = [
+            pad_sequences(part, length, self._shared.pad, self._shared.with_task_ids)
             for part, length in zip(parts, lengths, strict=True)
         ]
         if self._device.type == "cuda":
-            made = [{name: values.pin_memory() for name, values in batch.items()} for batch in made]
-        return made
+            batches = [{name: values.pin_memory() for name, values in batch.items()} for batch in batches]
+        return batches
 
-    def _filled(self, sequences: Sequence[Unpacked], size: int) -> list[Unpacked]:
-        """`sequences` and as many of one unscored token as make their number a multiple of `size`."""
+    def _fill_up(self, sequences: Sequence[Unpacked], size: int) -> list[Unpacked]:
+        """Pad `sequences` to a multiple of `size` with sequences of one unscored token."""
         one = np.zeros(1, np.int64)
         filler = Unpacked(one + self._shared.pad, one, one, one + UNSCORED)
         return [*sequences, *[filler] * (-len(sequences) % size)]
 
     def _train(self, batches: Sequence[dict[str, torch.Tensor]]) -> float:
-        """Forward and backward of every batch, then one clipped step; the loss is the mean over all scored tokens."""
+        """Run forward and backward of all batches, then one clipped step; the loss is the mean over scored tokens."""
         shared, scaled = self._shared, self._precision == "fp16"
         scored = sum(int((batch["labels"] != UNSCORED).sum()) for batch in batches)
         shares = [int((batch["labels"] != UNSCORED).sum()) / scored for batch in batches]
@@ -248,9 +246,9 @@ class HuggingFaceSide:
         synchronise(self._device)
         began = time.perf_counter()
         for batch, share in zip(batches, shares, strict=True):
-            there = {name: values.to(self._device, non_blocking=True) for name, values in batch.items()}
+            moved = {name: values.to(self._device, non_blocking=True) for name, values in batch.items()}
             with autocast(self._precision, self._device):
-                loss = self._model(**there).loss * share
+                loss = self._model(**moved).loss * share
             (shared.scaler.scale(loss) if scaled else loss).backward()
         if scaled:
             shared.scaler.unscale_(shared.optimizer)
@@ -265,17 +263,17 @@ class HuggingFaceSide:
 
 
 def chosen_sides(against: str, device: torch.device) -> tuple[str, ...]:
-    """The keys of `SIDES` that `against` asks for: names with commas between; "hf" for all that suit `device`.
+    """Return the keys of `SIDES` in `against`: comma-separated names, or "hf" for all that suit `device`.
 
-    On a CPU "hf" leaves out the compiled ones, which can be named. Raises `ConfigError` for any other name.
+    On a CPU "hf" excludes the compiled ones, which can be named. Raises `ConfigError` for any other name.
     """
-    asked: list[str] = []
+    sides: list[str] = []
     for name in against.split(","):
         if name != "hf" and name not in SIDES:
-            raise ConfigError(f"--against {name}: there is hf (all that suit the device), {', '.join(SIDES)}.")
+            raise ConfigError(f"--against {name}: choose hf (all that suit the device), {', '.join(SIDES)}.")
         suitable = [side for side in SIDES if device.type == "cuda" or "compiled" not in side]
-        asked += suitable if name == "hf" else [name]
-    return tuple(dict.fromkeys(asked))
+        sides += suitable if name == "hf" else [name]
+    return tuple(dict.fromkeys(sides))
 
 
 def build_sides(
@@ -286,17 +284,17 @@ def build_sides(
     names: Sequence[str],
     sequences: int | None = None,
 ) -> list[HuggingFaceSide]:
-    """The sides called `names` in `SIDES`; the padded, compiled one pads to the limit of `longest` tokens.
+    """Return the sides `names` of `SIDES`; the padded, compiled one pads to `longest` tokens.
 
-    `sequences`: how many a batch holds at most to begin with, None for all of a pack or group.
+    `sequences`: initial maximum per batch, None for all of a pack or group.
     """
-    made = []
+    sides = []
     for name in names:
         cut, compiled = by_length if "grouped" in name else by_pack, "compiled" in name
         fixed = longest if name == "hf-compiled" else None
-        made.append(
+        sides.append(
             HuggingFaceSide(
                 shared, SIDES[name], cut, precision, device, fixed=fixed, compiled=compiled, sequences=sequences
             )
         )
-    return made
+    return sides

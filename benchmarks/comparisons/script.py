@@ -1,4 +1,4 @@
-"""What every script needs of its command line and of its end."""
+"""Argument types and error handling shared by the scripts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ernie2.storage.line_files import check_appendable
 
 
 def count(text: str) -> int:
-    """Read a whole number, 1 or more, for `type` of an argument."""
+    """Parse a whole number of at least 1; for `type` of an argument."""
     number = int(text)
     if number < 1:
         raise ValueError
@@ -24,7 +24,7 @@ def count(text: str) -> int:
 
 
 def output_file(text: str) -> Path:
-    """Read the path of a file that can be written, for `type` of an argument; missing folders are made."""
+    """Parse the path of a writable file and create missing folders; for `type` of an argument."""
     try:
         check_appendable(Path(text))
     except Ernie2Error as error:
@@ -34,7 +34,7 @@ def output_file(text: str) -> Path:
 
 @contextmanager
 def reported_errors() -> Iterator[None]:
-    """Print an error that a user can mend as one line; at SIGTERM pass it on, and exit so that temporary folders go."""
+    """Print user errors as one line. On SIGTERM, forward it to child processes and exit, removing temporary folders."""
     before = signal.signal(signal.SIGTERM, _exit)
     try:
         yield

@@ -1,4 +1,4 @@
-"""A recipe for measuring on a folder of shards alone, whose corpus and recipe need not be at hand."""
+"""A recipe for measurements on a folder of shards, without its corpus and recipe."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ FIVE_TASKS = (*FOUR_TASKS, "sentence_distance")
 def recipe_of_shards(folder: str | Path, overrides: Sequence[str] = (), tasks: Sequence[str] = FOUR_TASKS) -> Recipe:
     """Return a recipe of `tasks` on the documents in the shards of `folder`, without labelled pairs.
 
-    Sizes are the defaults of a recipe (the base model of the paper, 393,216 tokens a step, sequences up to 512) but for
-    `overrides`, which are dotted as on the command line. Raise `ShardError` or `StorageError` where `folder` holds no
-    shards, `ConfigError` for overrides that a recipe refuses.
+    Sizes are the recipe defaults (base model of the paper, 393,216 tokens per step, sequences up to 512), changed by
+    `overrides` as on the command line. Raises `ShardError` or `StorageError` if `folder` has no shards, `ConfigError`
+    for invalid overrides.
     """
     shards = Shards(folder)
     documents = [name for name, corpus in shards.corpora.items() if not corpus.labels]

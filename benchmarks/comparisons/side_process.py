@@ -1,4 +1,4 @@
-"""A process of its own for one side of a comparison."""
+"""A separate process for one side of a comparison."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ernie2.processes import exit_with_parent
 
 @contextmanager
 def side_process(variables: Mapping[str, str]) -> Iterator[ProcessPoolExecutor]:
-    """Yield one process, started with `variables` in place of `VARIABLES`; it ends with this one, however that ends."""
+    """Yield one process, started with `variables` instead of `VARIABLES`; it always ends with this process."""
     ours = {name: os.environ.pop(name) for name in VARIABLES if name in os.environ}
     os.environ.update(variables)
     try:

@@ -1,1 +1,1 @@
-"""The parts of `gpu_run.py`: each measures one thing and notes every measurement as a line of results.jsonl."""
+"""The parts of `gpu_run.py`. Each records every measurement as one line of results.jsonl."""

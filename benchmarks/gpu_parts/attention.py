@@ -1,4 +1,4 @@
-"""Attention alone: every kernel on every mix of lengths, and how far its results are from those of the first."""
+"""Attention kernels: time of every kernel for every mix of lengths, and the difference of its results."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gpu_parts.job import Job
 from gpu_parts.timing import milliseconds
 
 MIXES = {"uniform": (64, 512), "paragraph": (40, 330), "pair": (20, 110), "long": (380, 512), "full": (512, 512)}
-"""Shortest and longest sequence of each mix, of 512; lengths are uniform between."""
+"""Shortest and longest sequence of each mix, with a limit of 512; lengths are uniform between."""
 LONGEST = 512
 
 Kernel = Callable[[Tensor], Tensor]
@@ -29,29 +29,29 @@ Kernel = Callable[[Tensor], Tensor]
 
 
 def lengths_of(mix: str, tokens: int, longest: int = LONGEST) -> list[int]:
-    """Lengths of a mix, scaled to sequences of up to `longest`, which add up to `tokens`; the last one is cut."""
+    """Return lengths of a mix, scaled to a limit of `longest`, with sum `tokens`; the last one is truncated."""
     low, high = (max(1, edge * longest // LONGEST) for edge in MIXES[mix])
-    random, made = np.random.default_rng(1), []
-    while sum(made) < tokens:
-        made.append(min(int(random.integers(low, high + 1)), tokens - sum(made)))
-    return made
+    random, lengths = np.random.default_rng(1), list[int]()
+    while sum(lengths) < tokens:
+        lengths.append(min(int(random.integers(low, high + 1)), tokens - sum(lengths)))
+    return lengths
 
 
 def measure(job: Job) -> None:
-    """Note forward time, time of all layers forward and backward, and relative differences, kernel by kernel."""
+    """Record for each kernel: forward time, forward and backward time of all layers, and relative differences."""
     first: dict[str, tuple[str, Tensor, Tensor]] = {}
     for name, switched_on, kernel_of in _kernels(job):
         with ExitStack() as stack:
             try:
                 stack.enter_context(switched_on())
-            except Exception as error:  # what this torch or machine lacks must not end the other kernels
+            except Exception as error:  # an unsupported kernel must not stop the others
                 job.note("kernel", kernel=name, error=_shown(error))
                 continue
             for mix in MIXES:
                 lengths = lengths_of(mix, job.scale.tokens, job.scale.longest)
                 full = len(set(lengths)) == 1
                 if not {"dense cuDNN": full, "padded groups": not full}.get(name, True):
-                    continue  # the first is for sequences of one length, where the other pads nothing
+                    continue  # dense needs equal lengths; padded groups would pad nothing there
                 try:
                     _measure_one(job, name, mix, lengths, kernel_of(lengths), first)
                 except Exception as error:
@@ -73,8 +73,8 @@ def _measure_one(
 
     both()
     assert qkv.grad is not None
-    made = (kernel(qkv).detach().float(), qkv.grad.float().clone())
-    reference = first.setdefault(mix, (name, *made))
+    results = (kernel(qkv).detach().float(), qkv.grad.float().clone())
+    reference = first.setdefault(mix, (name, *results))
     job.note(
         "kernel",
         kernel=name,
@@ -84,12 +84,12 @@ def _measure_one(
         layers=scale.layers,
         layers_ms=scale.layers * milliseconds(both, device, scale.repeats),
         compared_with=reference[0],
-        relative_difference=[float((a - b).norm() / b.norm()) for a, b in zip(made, reference[1:], strict=True)],
+        relative_difference=[float((a - b).norm() / b.norm()) for a, b in zip(results, reference[1:], strict=True)],
     )
 
 
 def _kernels(job: Job) -> Iterator[tuple[str, Callable[[], Any], Callable[[Sequence[int]], Kernel]]]:
-    """Name, a context in which the kernel is chosen, and how to make it for given lengths."""
+    """Yield name, context that selects the kernel, and factory for given lengths."""
     packed = partial(_packed, job)
     yield "varlen FA2", _flash_by_default, packed
     yield "dense cuDNN", _dense_context(job), partial(_dense, job)
@@ -101,18 +101,18 @@ def _kernels(job: Job) -> Iterator[tuple[str, Callable[[], Any], Callable[[Seque
 
 @contextmanager
 def _flash_by_default() -> Iterator[None]:
-    """What torch chooses by itself."""
+    """torch's default choice."""
     yield
 
 
 def _dense_context(job: Job) -> Callable[[], Any]:
-    """cuDNN alone on a card; on a CPU what there is."""
+    """Only cuDNN on a GPU; the default on a CPU."""
     return partial(sdpa_kernel, SDPBackend.CUDNN_ATTENTION) if job.device.type == "cuda" else _flash_by_default
 
 
 @contextmanager
 def _cudnn_for_varlen() -> Iterator[None]:
-    """Let `varlen_attn` take cuDNN; a switch of torch's own that has no public name."""
+    """Make `varlen_attn` use cuDNN, through a private switch of torch."""
     from torch.nn.attention import varlen
 
     if not hasattr(varlen, "_should_use_cudnn"):
@@ -127,7 +127,7 @@ def _cudnn_for_varlen() -> Iterator[None]:
 
 @contextmanager
 def _flash_version(version: str) -> Iterator[None]:
-    """FlashAttention-3 or -4 through torch's own switch, where it is installed."""
+    """FlashAttention-3 or -4 through torch's switch, if installed."""
     from torch.nn import attention
 
     activate = getattr(attention, "activate_flash_attention_impl", None)
@@ -141,7 +141,7 @@ def _flash_version(version: str) -> Iterator[None]:
 
 
 def _packed(job: Job, lengths: Sequence[int]) -> Kernel:
-    """`varlen_attn` over the pack as it lies."""
+    """`varlen_attn` on the pack."""
     from torch.nn.attention.varlen import varlen_attn
 
     scale, longest = job.scale, max(lengths)
@@ -156,7 +156,7 @@ def _packed(job: Job, lengths: Sequence[int]) -> Kernel:
 
 
 def _dense(job: Job, lengths: Sequence[int]) -> Kernel:
-    """`scaled_dot_product_attention` on sequences of one length."""
+    """`scaled_dot_product_attention` on sequences of equal length."""
     scale = job.scale
 
     def kernel(qkv: Tensor) -> Tensor:
@@ -168,7 +168,7 @@ def _dense(job: Job, lengths: Sequence[int]) -> Kernel:
 
 
 def _padded(job: Job, lengths: Sequence[int]) -> Kernel:
-    """Padded groups of like lengths, as the encoder has them where there is no packed kernel."""
+    """Padded groups, as in the encoder without a packed kernel."""
     zeros = [np.zeros(length, np.int64) for length in lengths]
     pack = pack_sequences(zeros, zeros, [0] * len(lengths), {}, size=sum(lengths), longest=max(lengths), pad=0)
     inputs, scale = Inputs.from_batch(pack, job.device, static=False), job.scale

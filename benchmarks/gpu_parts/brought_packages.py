@@ -1,9 +1,9 @@
-"""Which packages a pack for a bare machine brings, and which the machine must have: from the project's metadata.
+"""List the packages to bundle for an offline machine, and those it must have, from the project's metadata.
 
     python benchmarks/gpu_parts/brought_packages.py PYTHON_VERSION NEEDS
 
-prints a requirement a line for every wheel to bring, with the version of constraints.txt, and writes to the file NEEDS
-the version of Python and what it must have on the machine. Run it where the project's dependencies are installed.
+Prints one requirement per wheel to bundle, with the version of constraints.txt. Writes the Python version and the
+requirements of the machine to the file NEEDS. Run it in an environment with the project's dependencies.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ ON_THE_MACHINE = (
     "rich",
     "jinja2",
 )
-"""What the machine must have: large, or bound to its CUDA. The packages that these need are there with them."""
+"""Packages the machine must have, large or bound to its CUDA; their dependencies are then installed as well."""
 BROUGHT_ANYWAY = ("pydantic",)
-"""The newest transformers need it, older ones do not."""
+"""Required by the newest transformers, not by older ones."""
 
 
 def packages(python: str) -> tuple[list[str], list[str]]:
-    """Requirements of the wheels to bring to a machine with Python `python`, and requirements of that machine.
+    """Return the requirements of the wheels to bundle for Python `python`, and the requirements of the machine.
 
-    Brought is what the project's dependencies need, but for what the machine has. Extras of a dependency, such as
-    those of datatrove, are left out: they serve readers that no part of a GPU run calls. The machine's requirements
-    have the project's own ranges.
+    The wheels are the dependencies of the project without those of the machine. Extras of a dependency, such as
+    datatrove's, are left out: no part of a GPU run uses those readers. The machine's requirements have the version
+    ranges of the project.
     """
     direct, tests = ([Requirement(each) for each in requirements] for requirements in declared())
     there = closure(map(Requirement, ON_THE_MACHINE), python).keys() - closure(map(Requirement, BROUGHT_ANYWAY), python)
@@ -54,13 +54,13 @@ def packages(python: str) -> tuple[list[str], list[str]]:
 
 
 def declared() -> tuple[list[str], list[str]]:
-    """The dependencies that pyproject.toml declares, and those of development."""
+    """Return the dependencies in pyproject.toml, and those for development."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return project["dependencies"], project["optional-dependencies"]["dev"]
 
 
 def closure(roots: Iterable[Requirement], python: str) -> Mapping[str, Requirement]:
-    """The packages of `roots` and all that they need, by canonical name; extras are left out."""
+    """Return `roots` and their transitive dependencies by canonical name, without extras."""
     found: dict[str, Requirement] = {}
     left = list(roots)
     while left:
@@ -73,7 +73,7 @@ def closure(roots: Iterable[Requirement], python: str) -> Mapping[str, Requireme
 
 
 def required(name: str, python: str) -> list[Requirement]:
-    """What the installed package `name` needs on Linux x86-64 with CPython `python`, extras left out."""
+    """Return the requirements of the installed package `name` on Linux x86-64 with CPython `python`, without extras."""
     target = {
         "python_version": python,
         "python_full_version": f"{python}.0",
@@ -88,18 +88,20 @@ def required(name: str, python: str) -> list[Requirement]:
 
 
 def pinned() -> dict[str, str]:
-    """`NAME==VERSION` of every package in constraints.txt, by canonical name."""
+    """Return `NAME==VERSION` of every package in constraints.txt, by canonical name."""
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     return {canonicalize_name(line.split("==")[0]): line for line in lines if "==" in line}
 
 
 def main() -> None:
-    """Writes both lists."""
+    """Write both lists."""
     python, needs_file = sys.argv[1:]
     try:
         brought, needs = packages(python)
     except metadata.PackageNotFoundError as error:
-        sys.exit(f"{error.name} is not installed in {sys.executable}; run `make setup`, or name another with PYTHON=…")
+        sys.exit(
+            f"{error.name} is not installed in {sys.executable}. Run `make setup`, or set PYTHON to another Python"
+        )
     Path(needs_file).write_text("\n".join([python, *needs]) + "\n", encoding="utf-8")
     print("\n".join(brought))
 

@@ -1,4 +1,4 @@
-"""Parts that run commands: the tests marked gpu, a study of Table 7, and the pre-training of a small encoder."""
+"""Parts that run commands: tests marked gpu, a study of Table 7, and the pre-training of a small encoder."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from gpu_parts.driver import STOPPED
 from gpu_parts.job import Job
 
 ROOT = Path(__file__).resolve().parents[2]
-_TO_SAVE = 20.0
-"""Seconds before its end in which a part asks a command to stop, so that what was trained is saved."""
+_SAVE_SECONDS = 20.0
+"""Seconds before its time limit at which a part stops its command, so that training progress is saved."""
 
 
 def run_tests(job: Job) -> None:
-    """The test files that hold a test marked gpu, with only these tests chosen."""
+    """Run the tests marked gpu."""
     files = sorted(
         str(file.relative_to(ROOT))
         for file in (ROOT / "tests").rglob("test_*.py")
         if "pytest.mark.gpu" in file.read_text(encoding="utf-8")
     )
     command = [sys.executable, "-m", "pytest", "-rs", "-m", "gpu", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    ran = _run(job, [*command, *files])
-    job.note("tests", files=files, **_ended(ran))
-    _end_as(ran)
+    result = _run(job, [*command, *files])
+    job.note("tests", files=files, **_result_facts(result))
+    _exit_like(result)
 
 
 def run_study(job: Job) -> None:
-    """Learning methods side by side on one device, eager: a compiler would take longer than they train."""
+    """Run a study of learning methods on one device, not compiled: compiling would take longer than training."""
     preset, *overrides = job.scale.study
     folder = job.out / f"study-{job.results.call}"
     values = [
@@ -44,68 +44,68 @@ def run_study(job: Job) -> None:
         *_study_corpus(job),
     ]
     command = [sys.executable, "-m", "ernie2", "study", "table7", "--preset", preset, *values]
-    ran = _run(job, [*command, "--parallel", "7" if job.device.type == "cuda" else "1"])
+    result = _run(job, [*command, "--parallel", "7" if job.device.type == "cuda" else "1"])
     tables = folder / "study.md"
     table = tables.read_text(encoding="utf-8") if tables.exists() else ""
-    job.note("study", preset=preset, overrides=overrides, folder=str(folder), table=table, **_ended(ran))
-    _end_as(ran)
+    job.note("study", preset=preset, overrides=overrides, folder=str(folder), table=table, **_result_facts(result))
+    _exit_like(result)
 
 
 def _study_corpus(job: Job) -> list[str]:
-    """A corpus called as in the shards, where that is not the preset's `wiki`; its text is not needed."""
+    """Return an override for the corpus name of the shards if it is not the preset's `wiki`; the text is not needed."""
     names = json.loads((job.shards / "shards.json").read_bytes())["corpora"]
     places = {name: {"path": "not-needed.jsonl"} for name in names}
     return [] if "wiki" in names else [f"recipe.corpora={json.dumps(places)}"]
 
 
 def run_mini(job: Job) -> None:
-    """Pre-train the small encoder of the recipe given by --mini, for as long as there is time; or say there is none."""
+    """Pre-train the recipe given by --mini until the time limit; record "skipped" without one."""
     if job.mini is None:
-        job.note("skipped", why="no recipe was named: give --mini RECIPE")
+        job.note("skipped", why="no recipe given; use --mini RECIPE")
         return
     folder = job.out / f"mini-{job.results.call}"
     command = [sys.executable, "-m", "ernie2", "pretrain", str(job.mini), as_override("run", folder)]
-    ran = _run(job, command)
+    result = _run(job, command)
     metrics = folder / "metrics.jsonl"
     lines = [json.loads(line) for line in metrics.read_bytes().splitlines()] if metrics.exists() else []
-    job.note("mini", recipe=str(job.mini), folder=str(folder), last=lines[-3:], **_ended(ran))
-    _end_as(ran)
+    job.note("mini", recipe=str(job.mini), folder=str(folder), last=lines[-3:], **_result_facts(result))
+    _exit_like(result)
 
 
 @dataclass(frozen=True)
-class Ran:
-    """How a command ended; `stopped`: it was asked to, since its time was over."""
+class CommandResult:
+    """Result of a command; `stopped`: it was stopped at the time limit; `said`: lines of its output."""
 
     exit_code: int
     stopped: bool
     said: list[str]
 
 
-def _ended(ran: Ran) -> dict[str, Any]:
-    return {"exit_code": ran.exit_code, "stopped": ran.stopped, "said": ran.said[-8:]}
+def _result_facts(result: CommandResult) -> dict[str, Any]:
+    return {"exit_code": result.exit_code, "stopped": result.stopped, "said": result.said[-8:]}
 
 
-def _end_as(ran: Ran) -> None:
-    """End this part as its command ended: as cut off where it was stopped, as failed where it failed by itself."""
-    if ran.stopped:
+def _exit_like(result: CommandResult) -> None:
+    """Exit like the command: with `STOPPED` if it was stopped, with 1 if it failed."""
+    if result.stopped:
         sys.exit(STOPPED)
-    if ran.exit_code:
-        print("\n".join(ran.said[-30:]))
+    if result.exit_code:
+        print("\n".join(result.said[-30:]))
         sys.exit(1)
 
 
-def _run(job: Job, command: Sequence[str]) -> Ran:
-    """Run `command` at the root of the project; what it says also goes to a log file.
+def _run(job: Job, command: Sequence[str]) -> CommandResult:
+    """Run `command` at the root of the project, with its output in a log file.
 
-    Shortly before this part's time is over it gets SIGTERM, which makes `ernie2` save what it trained.
+    It gets SIGTERM shortly before the time limit of this part, so that `ernie2` saves its progress.
     """
     log, stopped = job.out / f"{job.part}.command.log", False
     with log.open("wb") as file:
         process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
         try:
-            code = process.wait(max(1.0, job.left - _TO_SAVE))
+            code = process.wait(max(1.0, job.left - _SAVE_SECONDS))
         except subprocess.TimeoutExpired:
             stopped = True
             process.send_signal(signal.SIGTERM)
             code = process.wait()
-    return Ran(code, stopped, log.read_text(encoding="utf-8", errors="replace").splitlines())
+    return CommandResult(code, stopped, log.read_text(encoding="utf-8", errors="replace").splitlines())

@@ -1,4 +1,4 @@
-"""Parts one after another, each in a process of its own with a limit; nothing of a part outlives it."""
+"""Run the parts one after another, each in a separate process with a time limit; all its processes end with it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from types import FrameType
 from gpu_parts.results import Results
 
 MARK = "ERNIE2_GPU_PART"
-"""The environment variable by which every process of a part is known, whatever group or session it moved to."""
+"""Environment variable that marks every process of a part, in any process group or session."""
 LEAST = 10.0
-"""Seconds without which no part begins."""
+"""Least remaining seconds for a part to start."""
 STOPPED = 75
-"""The exit code of a part that stopped its command because its time was over."""
+"""Exit code of a part that stopped its command at the time limit."""
 EVERY = 15.0
-"""Seconds between two lines that say how far a part is."""
+"""Seconds between progress lines."""
 _LOOK = 0.5
-"""Seconds between two looks of a part at whether its driver is there."""
+"""Seconds between checks of a part that its driver is alive."""
 ASKED_TO_END = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -35,23 +35,23 @@ def run_parts(
     limit: float,
     least: float = LEAST,
 ) -> list[str]:
-    """Run each of `parts` (name -> most seconds) by `command` (name, seconds); return the names of those that failed.
+    """Run each of `parts` (name -> limit in seconds) by `command` (name, seconds); return the names of failed parts.
 
-    All of them together take `limit` seconds at most. Which were asked for is noted in `results` as "begin", then how
-    each ended: "end" with its exit code, "cut off" where its time was over or this process was asked to end by a
-    signal, "left out" where fewer than `least` seconds were left. After such a signal no process of a part is left, and
-    `SystemExit` is raised with 128 + the signal.
+    All parts together take at most `limit` seconds. Records in `results`: "begin" with the requested parts, then for
+    each part "end" with its exit code, "cut off" at its time limit or by a signal to this process, or "left out" if
+    fewer than `least` seconds are left. After such a signal all processes of the part are killed, and `SystemExit` with
+    128 + the signal is raised.
     """
     began, failed = time.monotonic(), []
     results.note("call", "begin", parts=list(parts), limit=round(limit, 1))
     for name, most in parts.items():
         left = limit - (time.monotonic() - began)
         if left < least:
-            results.note(name, "left out", why=f"only {max(0.0, left):.0f} s of {limit:.0f} were left")
+            results.note(name, "left out", why=f"only {max(0.0, left):.0f} s of {limit:.0f} left")
             failed.append(name)
             continue
         seconds, at = min(most, left), time.monotonic()
-        print(f"{name} begins, for {seconds:.0f} s at most; it writes to {results.out / name}.log", flush=True)
+        print(f"{name}: at most {seconds:.0f} s, log in {results.out / name}.log", flush=True)
         try:
             with _ends_on_signals():
                 code = _run_one(command(name, seconds), seconds, results.out / f"{name}.log")
@@ -72,7 +72,7 @@ def run_parts(
 
 @contextlib.contextmanager
 def _ends_on_signals() -> Iterator[None]:
-    """Turn the first signal that asks this process to end into `SystemExit`; later ones do not disturb what it ends."""
+    """Turn the first termination signal into `SystemExit`, and ignore later ones during the cleanup."""
 
     def end(number: int, _: FrameType | None) -> None:
         for each in ASKED_TO_END:
@@ -86,7 +86,7 @@ def _ends_on_signals() -> Iterator[None]:
 
 
 def _run_one(command: Sequence[str], seconds: float, log: Path) -> int | None:
-    """The exit code of `command`, None where it took longer; no process that it started is left then."""
+    """Run `command`; return its exit code, None after a timeout. All its processes are killed."""
     mark, process = f"{os.getpid()}-{secrets.token_hex(8)}", None
     try:
         with log.open("wb") as file:
@@ -102,13 +102,13 @@ def _run_one(command: Sequence[str], seconds: float, log: Path) -> int | None:
         if process:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-        _kill_marked(mark)  # a signal may have come before the process had a name here
+        _kill_marked(mark)  # a signal may have arrived before `process` was set
         if process:
             process.wait()
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float, log: Path) -> int | None:
-    """The exit code of `process`, None where it takes longer; how far it is is printed every `EVERY` seconds."""
+    """Return the exit code of `process`, None after a timeout; print progress every `EVERY` seconds."""
     began = time.monotonic()
     while (left := seconds - (time.monotonic() - began)) > 0:
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -119,7 +119,7 @@ def _wait(process: subprocess.Popen[bytes], seconds: float, log: Path) -> int | 
 
 
 def end_with_driver() -> None:
-    """End this part, and every process it started, as soon as the driver is gone, however it went."""
+    """End this part and all its processes as soon as the driver is gone."""
     mark = os.environ[MARK]
 
     def watch() -> None:
@@ -132,7 +132,7 @@ def end_with_driver() -> None:
 
 
 def _kill_marked(mark: str) -> None:
-    """Kill the processes with `mark` but this one."""
+    """Kill all processes with `mark` except this one."""
     for pid in marked(mark):
         with contextlib.suppress(ProcessLookupError):
             if pid != os.getpid():
@@ -140,14 +140,14 @@ def _kill_marked(mark: str) -> None:
 
 
 def marked(mark: str) -> list[int]:
-    """Processes with `mark` in the environment they were started with; none where there is no /proc."""
+    """Return the processes started with `mark` in their environment; none without /proc."""
     wanted, found = f"{MARK}={mark}".encode(), []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if wanted in (folder / "environ").read_bytes().split(b"\0"):
                 found.append(int(folder.name))
         except OSError:
-            continue  # ended meanwhile, or another user's
+            continue  # ended, or of another user
     return found
 
 

@@ -1,4 +1,4 @@
-"""What a part is given: where things are, how large, how long, and where measurements are noted."""
+"""Settings of a part: folders, sizes, time limit, and where results are recorded."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from gpu_parts.results import Results
 class Scale:
     """Sizes of one scale. Recipe values are dotted overrides, as on the command line.
 
-    `tasks`: what is trained. `copied`: floats of the copy. `square`: side of the square matrix product. `tokens`,
-    `heads`, `head_width`, `longest` and `layers` are those of attention alone. `repeats`: how often a kernel is timed.
-    `steps`: training steps of base, `few` of everything else. `sequences`: of a batch of Hugging Face, to begin with.
-    `workers`: processes that feed training. `study`: preset and overrides.
+    `tasks`: trained tasks. `copied`: floats of the copy. `square`: side of the square matrix product. `tokens`,
+    `heads`, `head_width`, `longest`, `layers`: sizes for the attention kernels. `repeats`: timings per kernel. `steps`:
+    training steps of base; `few`: of other parts. `sequences`: initial maximum per batch of Hugging Face. `workers`:
+    numbers of loader workers. `study`: preset and overrides.
     """
 
     tasks: tuple[str, ...]
@@ -113,7 +113,7 @@ SCALES = {
 
 @dataclass(frozen=True)
 class Job:
-    """One part's work. `seconds`: how long it may take before it is killed. `mini`: the recipe of the small encoder."""
+    """Settings of one part. `seconds`: time limit. `mini`: recipe of the small encoder."""
 
     part: str
     results: Results
@@ -125,7 +125,7 @@ class Job:
 
     @property
     def out(self) -> Path:
-        """The folder of results."""
+        """Folder of results."""
         return self.results.out
 
     @property
@@ -139,13 +139,13 @@ class Job:
         return self.seconds - (time.monotonic() - self.began)
 
     def recipe(self, *overrides: str) -> Recipe:
-        """The recipe of base on the shards, with `overrides`."""
+        """Return the recipe of base on the shards, with `overrides`."""
         return recipe_of_shards(self.shards, [*self.scale.base, *overrides], self.scale.tasks)
 
     def open_shards(self) -> Shards:
-        """The shards that training reads."""
+        """Return the shards for training."""
         return Shards(self.shards)
 
     def note(self, what: str, **facts: Any) -> None:
-        """Append one measurement to results.jsonl, on the disk before this returns, and print it shortened."""
+        """Append one measurement to results.jsonl, synced to disk, and print it shortened."""
         self.results.note(self.part, what, **facts)

@@ -1,4 +1,4 @@
-"""What the machine can do at most: copies and matrix products of the encoder's own shapes."""
+"""Peak rates of the machine: copies, and matrix products of the encoder's shapes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gpu_parts.timing import milliseconds
 
 
 def measure(job: Job) -> None:
-    """Note the environment, then the copy rate, then each matrix product forward and backward."""
+    """Record the environment, the copy rate, and each matrix product forward and backward."""
     device, scale = job.device, job.scale
     card = {}
     if device.type == "cuda":

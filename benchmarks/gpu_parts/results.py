@@ -1,4 +1,4 @@
-"""Lines of results.jsonl, each with the id of the call of `gpu_run.py` that wrote it."""
+"""Lines of results.jsonl, each with the id of its `gpu_run.py` call."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ NAME = "results.jsonl"
 
 @dataclass(frozen=True)
 class Results:
-    """The results.jsonl of the folder `out`, as the call `call` adds to it."""
+    """Writer of results.jsonl in folder `out` for the call `call`."""
 
     out: Path
     call: str
 
     def note(self, part: str, what: str, **facts: Any) -> None:
-        """Append one line, on the disk before this returns, and print it shortened: what was measured, and `facts`."""
+        """Append one line with `facts`, synced to disk, and print it shortened."""
         about = {"call": self.call, "part": part, "what": what, "at": round(time.time(), 1)}
         line = json.loads(json.dumps({**about, **facts}, default=str))
         append_line(self.out / NAME, line)

@@ -1,4 +1,4 @@
-"""How long a piece of work takes on a device."""
+"""Timing on a device."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 
 def milliseconds(run: Callable[[], object], device: torch.device, repeats: int, warm_up: int = 2) -> float:
-    """The median time of `run` over `repeats` calls: by CUDA events on a card, else by the clock."""
+    """Return the median time of `run` over `repeats` calls, by CUDA events on a GPU, else by the clock."""
     for _ in range(warm_up):
         run()
     if device.type != "cuda":

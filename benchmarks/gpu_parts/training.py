@@ -21,8 +21,7 @@ TOP_KERNELS = 40
 
 
 def bench_of(job: Job, steps: int, *overrides: str, **facts: Any) -> Bench:
-    """A bench of base with `overrides`, ready to measure; how long that took is noted, and every step will be."""
-
+    """Build and warm up a bench of base with `overrides`; record the time, and every later step."""
     began = time.monotonic()
     bench = Bench(job.recipe(*overrides), job.open_shards(), job.device, steps, note=note_of(job, **facts))
     graphs = bench.ours.graphs
@@ -32,26 +31,26 @@ def bench_of(job: Job, steps: int, *overrides: str, **facts: Any) -> Bench:
 
 
 def note_of(job: Job, **facts: Any) -> Note:
-    """Return what notes every measurement of a bench with `facts`, but not the steps of a warm-up."""
+    """Return a callback that records every measurement of a bench with `facts`, except warm-up steps."""
 
-    def noted(what: str, measured: Mapping[str, Any]) -> None:
+    def record(what: str, measured: Mapping[str, Any]) -> None:
         if what != "warm_up":
             job.note(what, **facts, **measured)
 
-    return noted
+    return record
 
 
 def measure_base(job: Job) -> None:
-    """Steps of the base model in the mix of the plan, then a profile of one with most tasks."""
+    """Measure steps of the base model in the plan's mix, then profile a step with the most tasks."""
     bench = bench_of(job, job.scale.steps)
-    job.note("rates", **_facts(bench), **bench.steps()["step"])
+    job.note("rates", **_facts(bench), **bench.measure_steps()["step"])
     _profile(job, bench)
 
 
 def measure_large(job: Job) -> None:
-    """Steps of the large model."""
+    """Measure steps of the large model."""
     bench = bench_of(job, job.scale.few, *job.scale.large)
-    job.note("rates", **_facts(bench), **bench.steps()["step"])
+    job.note("rates", **_facts(bench), **bench.measure_steps()["step"])
 
 
 def measure_ablation(job: Job) -> None:
@@ -61,15 +60,15 @@ def measure_ablation(job: Job) -> None:
         torch._dynamo.reset()
         with optimizations.disabled(*form.off):
             bench = bench_of(job, job.scale.few, form=form.name)
-            bench.ours.runner = StepRunner(bench.trainer)  # from the first packs again, whatever the warm-up took
-            job.note("variant", form=form.name, off=list(form.off), **bench.steps()["step"])
+            bench.ours.runner = StepRunner(bench.trainer)  # start again from the first packs
+            job.note("variant", form=form.name, off=list(form.off), **bench.measure_steps()["step"])
         del bench
         if job.device.type == "cuda":
             torch.cuda.empty_cache()
 
 
 def measure_input(job: Job) -> None:
-    """What one process of the loader makes, and how long training waits for packs beside several."""
+    """Measure the rate of one loader worker, and how long training waits for packs with several."""
     bench = bench_of(job, job.scale.few)
     job.note("one_process", **loader_rate(bench.trainer.streams, bench.sets))
     for workers in job.scale.workers:
@@ -77,7 +76,7 @@ def measure_input(job: Job) -> None:
 
 
 def _facts(bench: Bench) -> dict[str, Any]:
-    """What was measured, beside the figures."""
+    """Return model and batch sizes of a bench."""
     parameters = sum(parameter.numel() for parameter in bench.trainer.model.parameters())
     encoder, batch = bench.recipe.encoder, bench.recipe.batch
     return {
@@ -92,7 +91,7 @@ def _facts(bench: Bench) -> dict[str, Any]:
 
 
 def _profile(job: Job, bench: Bench) -> None:
-    """Note what one step spends its time on, by kernel: on a card kernels alone, on a CPU operators."""
+    """Record the time of one step by kernel on a GPU, by operator on a CPU."""
     on_card = job.device.type == "cuda"
     chosen = max(bench.counts, key=lambda each: len(each.active))
     packs = bench.ours.runner.packs(chosen)

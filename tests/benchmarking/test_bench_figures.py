@@ -43,7 +43,7 @@ def test_tokens_and_operations_are_those_of_the_packs_trained_on(folder: Path, m
         return trained[-1][1]
 
     monkeypatch.setattr(MeasuredTrainer, "step", noted)
-    figures = bench.steps()["step"]
+    figures = bench.measure_steps()["step"]
     assert len(trained) == figures["steps"] == 5
     model = bench.trainer.model
     for packs, made in trained:

@@ -85,8 +85,8 @@ def test_sides_and_the_size_of_their_batches_can_be_chosen(
     ("arguments", "message"),
     [
         (["encoder.kind=gru"], "has no kind=gru"),
-        (["--against", "fairseq"], "--against fairseq: there is hf"),
-        (["--sequences", "0"], "a batch holds at least one"),
+        (["--against", "fairseq"], "--against fairseq: choose hf"),
+        (["--sequences", "0"], "must be at least 1"),
     ],
 )
 def test_what_cannot_be_done_is_said_before_anything_is_measured(

@@ -72,13 +72,15 @@ def test_a_sequence_without_masked_tokens_has_some_labelled_with_themselves() ->
 
 
 def test_a_dense_batch_is_padded_at_the_end_and_not_scored_there() -> None:
-    batch = hugging_face.dense(unpack(pack_of([3, 2], [1, 4]), MASKING), 4, 0, with_task_ids=True)
+    batch = hugging_face.pad_sequences(unpack(pack_of([3, 2], [1, 4]), MASKING), 4, 0, with_task_ids=True)
     assert batch["input_ids"].tolist() == [[5, 6, 7, 0], [8, 9, 0, 0]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 0], [1, 1, 0, 0]]
     assert batch["labels"].tolist() == [[-100, 9, -100, -100], [-100, 9, -100, -100]]
     assert batch["token_type_ids"].tolist() == [[0, 0, 0, 0], [1, 1, 0, 0]]
     assert batch["task_type_ids"].tolist() == [[0, 0, 0, 0], [1, 1, 0, 0]]
-    assert "task_type_ids" not in hugging_face.dense(unpack(pack_of([3], [1]), MASKING), 3, 0, with_task_ids=False)
+    assert "task_type_ids" not in hugging_face.pad_sequences(
+        unpack(pack_of([3], [1]), MASKING), 3, 0, with_task_ids=False
+    )
 
 
 @given(st.lists(st.lists(st.integers(1, 16), min_size=1, max_size=9), min_size=1, max_size=3))
@@ -97,7 +99,7 @@ def test_the_loss_is_that_of_our_own_model() -> None:
     ours, pack = model_of().train(), pack_of([7, 3, 5], [1, 2, 8, 11])
     made = ours(Inputs.from_batch(pack, CPU, static=False))[MASKING]
     shared = HuggingFaceModel(ours, SETTINGS, 0, CPU)
-    batch = hugging_face.dense(unpack(pack, MASKING), 7, 0, with_task_ids=True)
+    batch = hugging_face.pad_sequences(unpack(pack, MASKING), 7, 0, with_task_ids=True)
     assert shared.model(**batch).loss.item() == pytest.approx((made.sum / made.count).item(), rel=1e-5)
 
 
@@ -199,7 +201,7 @@ def test_sides_are_chosen_by_name_and_hf_means_all_that_suit_the_device() -> Non
     assert chosen_sides("hf", CPU) == ("hf-padded", "hf-grouped")
     assert chosen_sides("hf", torch.device("cuda")) == tuple(SIDES)
     assert chosen_sides("hf-compiled,hf-padded,hf-compiled", CPU) == ("hf-compiled", "hf-padded")
-    with pytest.raises(ConfigError, match=r"--against fairseq: there is hf .*hf-grouped"):
+    with pytest.raises(ConfigError, match=r"--against fairseq: choose hf .*hf-grouped"):
         chosen_sides("hf,fairseq", CPU)
 
 

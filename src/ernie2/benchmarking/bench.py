@@ -1,4 +1,4 @@
-"""Measure how fast a recipe trains on this machine, and what feeds it: all of `ernie2 bench`, in its order."""
+"""Measure how fast a recipe trains on this machine, and its input pipeline: the implementation of `ernie2 bench`."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ BENCH_FILE = "bench.jsonl"
 MIN_INPUT_STEPS = 3
 
 Note = Callable[[str, Mapping[str, Any]], None]
-"""Is given every single measurement when it is made: what it is, and its figures."""
+"""Callback for every measurement: its kind and its figures."""
 
 
 class Bench:
-    """Measures a run built from `recipe` and `shards`, part by part, after a warm-up.
+    """A run built from `recipe` and `shards`, measured part by part after a warm-up.
 
-    `begin` is called when the run is built, before the warm-up; `advance` with what was just done, `note` with each
-    measurement as soon as it is made.
+    Callbacks: `begin` after the run is built, before the warm-up; `advance` with a progress text; `note` with each
+    measurement at once.
     """
 
     def __init__(
@@ -58,19 +58,19 @@ class Bench:
         begin: Callable[[Bench], None] = lambda _: None,
     ) -> None:
         self.recipe, self.shards, self.device, self.advance, self.note = recipe, shards, device, advance, note
-        self.made: Pretraining = build(recipe, shards)
-        self.precision = self.made.record.precision
-        self.trainer = self.made.trainer
+        self.pretraining: Pretraining = build(recipe, shards)
+        self.precision = self.pretraining.record.precision
+        self.trainer = self.pretraining.trainer
         self.counts = task_sets(self.trainer.plans)
         self.sets = sample_task_sets(self.counts, steps)
         self.ours = MeasuredTrainer(self.trainer, self.precision, device)
         begin(self)
         self._warm_up_steps = self.warm_up([self.ours])
         self._warm_graphs = self.ours.graphs
-        self._own_memory = self.ours.memory  # on a CPU that of the process, so before anyone else is in it
+        self._own_memory = self.ours.memory  # on a CPU that of the process, so measured before other sides run
 
     def warm_up(self, sides: Sequence[Side]) -> int:
-        """Train `sides` on packs of the recipe until their steps get no faster; return the steps each has taken."""
+        """Train `sides` on packs of the recipe until their steps get no faster; return the steps per side."""
         compiled, packs_of, names = self.trainer.model.static_shapes, self.ours.runner.packs, _names(sides)
 
         def advance(number: int, least: int, chosen: TaskSet, steps: Sequence[MeasuredStep]) -> None:
@@ -80,34 +80,34 @@ class Bench:
 
         return warm_up(sides, packs_of, self.sets, compiled=compiled, advance=advance)
 
-    def steps(self) -> dict[str, Any]:
-        """Rates of our step."""
+    def measure_steps(self) -> dict[str, Any]:
+        """Measure the training step; return its figures."""
         return {"step": self.summarise(self.measure_in_turns([self.ours])[self.ours.name])}
 
     def measure_in_turns(self, sides: Sequence[Side]) -> dict[str, MeasuredSteps]:
-        """Steps of all `sides` on the same packs, by the name of each."""
-        taken = {side.name: MeasuredSteps() for side in sides}
+        """Measure all `sides` on the same packs, in turns; return their steps by name."""
+        measured = {side.name: MeasuredSteps() for side in sides}
         for number, chosen in enumerate(self.sets):
             packs = self.ours.runner.packs(chosen)
-            self.ours.note_kernels(packs)
+            self.ours.record_kernels(packs)
             first = number % len(sides)
-            for side in [*sides[first:], *sides[:first]]:  # nobody always comes after the same other
+            for side in [*sides[first:], *sides[:first]]:  # rotate, so that no side always follows the same one
                 step = side.step(packs)
-                taken[side.name].add(chosen, step)
+                measured[side.name].add(chosen, step)
                 self.note("step", {"side": side.name, **chosen.as_json(), **asdict(step)})
             self.advance(f"{_names(sides)}, step {number + 1} of {len(self.sets)}")
-        return taken
+        return measured
 
-    def summarise(self, taken: MeasuredSteps) -> dict[str, Any]:
-        """The figures of our steps: rates, MFU, memory, kernels and graphs."""
-        rates = taken.rates(self.counts)
+    def summarise(self, measured: MeasuredSteps) -> dict[str, Any]:
+        """Return the figures of our steps: rates, MFU, memory, kernels and graphs."""
+        rates = measured.rates(self.counts)
         assert rates is not None
         peak = device_peak(self.device, self.precision)
         return {
             **asdict(rates),
             "warm_up_steps": self._warm_up_steps,
             "task_sets": len(self.counts),
-            "measured_sets": len(taken.steps),
+            "measured_sets": len(measured.steps),
             "mfu": rates.flops_per_second / peak.flops_per_second,
             "flops": ENCODERS[self.recipe.encoder.kind].layer.formula(self.recipe.encoder),
             "peak_flops_per_second": peak.flops_per_second,
@@ -120,10 +120,10 @@ class Bench:
             "recompilations": None if self.ours.graphs is None else self.ours.graphs - (self._warm_graphs or 0),
         }
 
-    def inputs(self, steps: int, seconds: float = 2.0) -> dict[str, Any]:
-        """What feeds the steps, as `measure_input_pipeline` measures it."""
+    def measure_input(self, steps: int, seconds: float = 2.0) -> dict[str, Any]:
+        """Measure the input pipeline; return the figures of `measure_input_pipeline`."""
         return measure_input_pipeline(
-            self.ours.runner, self.sets, steps, seconds, lambda: self.advance("input side"), self.note
+            self.ours.runner, self.sets, steps, seconds, lambda: self.advance("input pipeline"), self.note
         )
 
 
@@ -136,56 +136,56 @@ def bench(
     overrides: Sequence[str] = (),
     steps: int = 30,
     json_file: str | Path = BENCH_FILE,
-    measure_steps: Callable[[Bench], dict[str, Any]] = Bench.steps,
+    measure_steps: Callable[[Bench], dict[str, Any]] = Bench.measure_steps,
 ) -> dict[str, Any]:
     """Measure training of a recipe on its real stream, and append lines of JSON to `json_file`.
 
-    Shards are made where they are absent. `steps` steps, in the mix of task sets the plan has, are trained after a
-    warm-up on a model that is thrown away; a third as many, three at least, measure each way of feeding it.
-    `measure_steps` returns the figures of the steps; another one can train others in turns with ours, as
-    `benchmarks/bench_against_hf.py` does.
+    Missing shards are prepared. After a warm-up, `steps` steps are trained in the plan's mix of task sets, on a model
+    that is discarded. A third as many, at least three, measure the input pipeline with each number of workers.
+    `measure_steps` returns the figures of the steps; it can be replaced to train other implementations in turns, as in
+    `benchmarks/bench_against_hf.py`.
 
-    Every measurement is a line as soon as it is made; the last line sums up, and is returned.
+    Every measurement is written at once as one line. The last line is a summary, which is returned.
 
-    Raises `ConfigError` for fewer than one step, `StorageError` where a line cannot be written, and whatever `prepare`
-    and `pretrain` would refuse.
+    Raises `ConfigError` for fewer than one step, `StorageError` if a line cannot be written, and the errors of
+    `prepare` and `pretrain`.
     """
     if steps < 1:
-        raise ConfigError(f"--steps {steps}: at least one step has to be measured.")
+        raise ConfigError(f"--steps {steps}: must be at least 1.")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     checked = load_recipe(recipe, overrides)
     file = Path(json_file)
     check_appendable(file, advice="Name another file with --json.")
     shards = prepare_shards(checked, None)
     log_info(
-        f"Measuring {checked.name} in {choose_precision(checked.train.precision, device)}: a warm-up of every side, of "
-        f"{MIN_STEPS} to {MAX_STEPS} steps where nothing is compiled, then {steps} each; nothing of it is kept"
+        f"Measuring {checked.name} in {choose_precision(checked.train.precision, device)}: a warm-up of every side, "
+        f"{MIN_STEPS} to {MAX_STEPS} steps if nothing is compiled, then {steps} steps each; the model is discarded"
     )
     load = os.getloadavg() if hasattr(os, "getloadavg") else None
     few = max(MIN_INPUT_STEPS, steps // 3)
     identity = secrets.token_hex(4)
 
     def note(what: str, facts: Mapping[str, Any]) -> None:
-        append_line(file, {"bench": identity, "what": what, **facts}, advice="The figures so far are in it.")
+        append_line(file, {"bench": identity, "what": what, **facts}, advice="Earlier figures are in the file.")
 
     with progress("Measuring", None, "steps") as bar:
         described: dict[str, Any] = {}
 
         def begin(built: Bench) -> None:
-            described.update(_described(checked, built.made.record, built.counts, load))
+            described.update(_describe_run(checked, built.pretraining.record, built.counts, load))
             note("begin", described)
 
         measured = Bench(checked, shards, device, steps, lambda what: bar.advance(note=what), note, begin)
-        figures = measure_steps(measured) | {"input": measured.inputs(few)}
+        figures = measure_steps(measured) | {"input": measured.measure_input(few)}
     line = {"bench": identity, "what": "summary", **described, **figures}
-    append_line(file, line, advice="The figures so far are in it.")
+    append_line(file, line, advice="Earlier figures are in the file.")
     return line
 
 
-def _described(
+def _describe_run(
     recipe: Recipe, record: RunRecord, counts: Mapping[TaskSet, int], load: Sequence[float] | None
 ) -> dict[str, Any]:
-    """What was measured, where and when: the part of the line before its figures."""
+    """Return the first part of the line: what was measured, where and when."""
     return {
         "format": 3,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,11 +1,10 @@
-"""Floating-point operations: those of a training step, by the model's sizes and its real tokens, and a device's peak.
+"""Floating-point operations of a training step, from model sizes and real tokens, and the peak rate of a device.
 
-Layers and heads say what they compute (`flops`, `matrix_weights` of their classes): six operations for every weight
-of a matrix and token: a multiplication and an addition, and twice those backwards. Heads count at scored positions.
+The classes of layers and heads provide the counts (`flops`, `matrix_weights`): six operations per matrix weight and
+token, a multiplication and an addition, and twice as many backwards. Heads count only scored positions.
 
-Nothing else is counted: neither padding, nor look-ups, norms, dropout, the optimiser, nor layers that are computed
-again to save memory. So the share of a device's peak that follows is that of useful work (Chowdhery et al., arXiv
-2204.02311, appendix B, call it model FLOPs utilisation).
+Not counted: padding, look-ups, norms, dropout, the optimiser, and recomputation with activation checkpointing. The
+resulting share of the device's peak is model FLOPs utilisation (Chowdhery et al., arXiv 2204.02311, appendix B).
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from ernie2.training.measuring import synchronise
 
 _TERA = 10**12
 _DATA_SHEETS = (
-    # words of the name torch gives, bf16 or fp16 with tensor cores and without sparsity, fp32 without TF32; TFLOP/s
+    # part of the device name; TFLOP/s of bf16 or fp16 (tensor cores, no sparsity), and of fp32 without TF32
     ("H200 NVL", 835.5, 60.0),
     ("H200", 989.4, 66.9),
     ("H100 NVL", 835.5, 60.0),
@@ -39,9 +38,9 @@ _DATA_SHEETS = (
     ("H100", 989.4, 66.9),
     ("A100", 312.0, 19.5),
 )
-"""NVIDIA's data sheets; the first entry whose words are in the device's name."""
+"""From NVIDIA's data sheets; the first entry contained in the device name applies."""
 _PARTITION = re.compile(r"\bMIG\b|-\d+C$")
-"""Names of a part of a card: a MIG instance, a virtual GPU."""
+"""Names of GPU partitions: MIG instances and virtual GPUs."""
 _SECONDS = 1.0
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
@@ -54,25 +53,25 @@ def step_flops(
     *,
     all_rows: bool = False,
 ) -> int:
-    """Operations of one training step on `packs`; `specs` are the heads by task name.
+    """Return the operations of one training step on `packs`; `specs`: heads by task name.
 
-    `all_rows`: count the last layer at all tokens, as a model computes it that does not choose scored rows.
+    `all_rows`: count the last layer for all tokens, for models that do not restrict it to scored rows.
     """
-    made = 0
+    total = 0
     for pack in packs:
         for name, targets in pack.targets.items():
-            made += 6 * targets.count * head_class(specs[name]).matrix_weights(settings, specs[name], vocab_size)
+            total += 6 * targets.count * head_class(specs[name]).matrix_weights(settings, specs[name], vocab_size)
         choice = None
         if not all_rows and is_enabled("scored_rows"):
             choice = choose_rows(pack, pack.real_tokens, pack.starts, static=False)
-        made += encoder_flops(settings, np.diff(pack.starts), None if choice is None else np.diff(choice.starts))
-    return made
+        total += encoder_flops(settings, np.diff(pack.starts), None if choice is None else np.diff(choice.starts))
+    return total
 
 
 def encoder_flops(
     settings: EncoderSettings, lengths: Sequence[int] | NDArray[Any], rows: Sequence[int] | NDArray[Any] | None = None
 ) -> int:
-    """Operations of the layers on sequences of these lengths, of which the last layer computes `rows`, or all."""
+    """Return the operations of the layers on sequences of these lengths; the last layer computes `rows`, or all."""
     layer = ENCODERS[settings.kind].layer
     sizes = np.asarray(lengths, dtype=np.int64)
     last = sizes if rows is None else np.asarray(rows, dtype=np.int64)
@@ -81,7 +80,7 @@ def encoder_flops(
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """Operations a second a device does at most, and who says so."""
+    """Peak operations/s of a device, and the source of the figure."""
 
     flops_per_second: float
     source: str
@@ -89,13 +88,13 @@ class Peak:
 
 @cache
 def device_peak(device: torch.device, precision: str) -> Peak:
-    """The known peak of a GPU in `precision`, else the best of matrix products tried now, once in a process."""
+    """Return the data-sheet peak of a GPU in `precision`, else a peak measured once per process."""
     known = known_peak(torch.cuda.get_device_name(device), precision) if device.type == "cuda" else None
     return known or measured_peak(device, precision, 8_192 if device.type == "cuda" else 1_024)
 
 
 def known_peak(name: str, precision: str) -> Peak | None:
-    """What the data sheet of the GPU called `name` says for dense products; None for a slice of one, or an unknown."""
+    """Return the data-sheet peak of dense products for GPU `name`; None for partitions and unknown GPUs."""
     for known, half, single in _DATA_SHEETS:
         if re.search(rf"\b{known}\b", name) and not _PARTITION.search(name):
             return Peak((single if precision == "fp32" else half) * _TERA, f"data sheet of {known}, dense {precision}")
@@ -104,7 +103,7 @@ def known_peak(name: str, precision: str) -> Peak | None:
 
 @torch.no_grad()
 def measured_peak(device: torch.device, precision: str, side: int) -> Peak:
-    """The fastest of the products of two `side` × `side` matrices that fit into a second; three at least."""
+    """Return the fastest product of two `side` × `side` matrices within one second, at least three tries."""
     left, right = (torch.randn(side, side, device=device).to(_DTYPES[precision]) for _ in range(2))
     left @ right
     best, began, tried = float("inf"), time.perf_counter(), 0

@@ -1,4 +1,4 @@
-"""The input side: what one process of the loader makes of shards, and how long training waits for it."""
+"""Input pipeline: the rate of one loader worker, and how long training waits for packs."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def measure_input_pipeline(
     advance: Callable[[], None] = lambda: None,
     note: Callable[[str, Mapping[str, Any]], None] = lambda *_: None,
 ) -> dict[str, Any]:
-    """One loader process alone, then training fed by none and by as many as a run has (one where it has none).
+    """Measure one loader worker by itself, then training without workers and with the default number (at least one).
 
-    Takes about `seconds`, then `steps` steps each way. `note` is given each measurement as soon as it is made.
+    Takes about `seconds`, then `steps` steps for each of the two. Calls `note` with each measurement at once.
     """
     trainer = runner.trainer
     usual = loader_workers(trainer.settings.workers, runner.device, trainer.streams.count, trainer.plans)
@@ -39,7 +39,7 @@ def measure_input_pipeline(
 
 
 def loader_rate(streams: DataStreams, sets: Sequence[TaskSet], seconds: float = 2.0) -> dict[str, float]:
-    """Instances and real tokens a second of one unhindered loader process, in about `seconds` once it runs."""
+    """Return instances/s and real tokens/s of one loader worker by itself, measured for about `seconds`."""
     states = [StreamState() for _ in range(streams.count)]
     instances = tokens = steps = 0
     with Loader(streams, [RepeatingPlan(sets)], 1) as loader:
@@ -51,10 +51,10 @@ def loader_rate(streams: DataStreams, sets: Sequence[TaskSet], seconds: float = 
             instances += sum(len(pack.starts) - 1 for pack in packs)
             tokens += sum(pack.real_tokens for pack in packs)
             steps += 1
-        taken = time.perf_counter() - began
+        elapsed = time.perf_counter() - began
     return {
-        "instances_per_second": instances / taken,
-        "tokens_per_second": tokens / taken,
+        "instances_per_second": instances / elapsed,
+        "tokens_per_second": tokens / elapsed,
         "instance_tokens": tokens / instances,
     }
 
@@ -62,11 +62,9 @@ def loader_rate(streams: DataStreams, sets: Sequence[TaskSet], seconds: float = 
 def measure_loader_wait(
     runner: StepRunner, sets: Sequence[TaskSet], workers: int, steps: int, advance: Callable[[], None] = lambda: None
 ) -> dict[str, float]:
-    """Trains `steps` steps of `sets` in turns, fed by `workers` processes (0: by none but this one).
+    """Train `steps` steps of `sets` in turns with `workers` loader workers (0: packs are built in this process).
 
-    `share`: of the time, in which it waited for packs.
-
-    As many steps as workers are ahead come before the clock starts, so that nothing made in advance flatters it.
+    `share`: share of the time spent waiting for packs. The prefetched steps are trained before the clock starts.
     """
     streams = runner.trainer.streams
     states = [StreamState() for _ in range(streams.count)]
@@ -81,10 +79,10 @@ def measure_loader_wait(
             if step >= before:
                 tokens += sum(pack.real_tokens for pack in packs)
                 advance()
-        taken = time.perf_counter() - began
+        elapsed = time.perf_counter() - began
         return {
             "workers": workers,
-            "share": loader.wait_seconds / taken,
-            "tokens_per_second": tokens / taken,
+            "share": loader.wait_seconds / elapsed,
+            "tokens_per_second": tokens / elapsed,
             "steps": steps,
         }

@@ -1,4 +1,4 @@
-"""Our training step, exactly as the trainer takes it, with what it used: kernels, memory, compiled graphs."""
+"""Training steps of the trainer, with their kernels, memory and compiled graphs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ernie2.training.trainer import Trainer
 
 @dataclass
 class KernelUse:
-    """The packs one attention kernel was chosen for: how many, the fewest and most sequences, the longest of them."""
+    """Packs of one attention kernel: their number, fewest and most sequences per pack, longest sequence."""
 
     packs: int = 0
     fewest: int = 0
@@ -29,7 +29,7 @@ class KernelUse:
     longest: int = 0
 
     def add(self, lengths: Sequence[int]) -> None:
-        """Notes a pack of sequences of these lengths, those that fill its tail included where shapes are static."""
+        """Count a pack with sequences of these lengths; with static shapes they include those of the padding tail."""
         count = len(lengths)
         self.fewest = min(self.fewest, count) if self.packs else count
         self.most, self.longest = max(self.most, count), max(self.longest, *lengths)
@@ -37,10 +37,10 @@ class KernelUse:
 
 
 class MeasuredTrainer:
-    """Our side: `step` trains on packs.
+    """The ernie2 side of a comparison; `step` trains on packs.
 
-    `memory`: the most bytes a step held, of ours alone on a GPU, of the whole process on a CPU. `graphs`: compiled so
-    far, None where nothing is.
+    `memory`: peak bytes of a step, of this side on a GPU, of the process on a CPU. `graphs`: number of compiled graphs,
+    None if not compiled.
     """
 
     name = "ernie2"
@@ -54,7 +54,7 @@ class MeasuredTrainer:
         self.runner = StepRunner(trainer)
 
     def step(self, packs: Sequence[PackedBatch]) -> MeasuredStep:
-        """One step; its gradients are let go of afterwards, so that another side finds the memory free."""
+        """Train one step, then free the gradients, so that other sides have the memory."""
         model, optimizer = self._trainer.model, self._trainer.optimizer
         before, graphs = reset_peak_bytes(self._device), counters["stats"]["unique_graphs"]
         seconds = self.runner.train(packs)
@@ -70,8 +70,8 @@ class MeasuredTrainer:
         computed = sum(len(pack.tokens) for pack in packs) if self._static else real
         return MeasuredStep(seconds, real, step_flops(model.settings, model.vocab_size, model.specs, packs), computed)
 
-    def note_kernels(self, packs: Sequence[PackedBatch]) -> None:
-        """Asks the encoder which kernel it takes for each of these packs."""
+    def record_kernels(self, packs: Sequence[PackedBatch]) -> None:
+        """Record the attention kernel of each of these packs."""
         encoder = self._trainer.model.encoder
         for pack in packs:
             inputs = Inputs.from_batch(pack, self._device, static=self._static)
@@ -81,7 +81,7 @@ class MeasuredTrainer:
 
 
 def own_bytes(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Bytes of parameters and of the optimiser's state, which stay between steps."""
+    """Return the bytes of parameters and optimiser state."""
     states = [
         value for state in optimizer.state.values() for value in state.values() if isinstance(value, torch.Tensor)
     ]

@@ -1,4 +1,4 @@
-"""Which steps are measured: a few, in the mix the plan of a run has, and what follows from them for the whole plan."""
+"""Choose a sample of steps with the task mix of a run's plan, and extrapolate to the full plan."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from ernie2.training.measuring import TaskSet
 
 
 def sample_task_sets(counts: Mapping[TaskSet, int], steps: int) -> list[TaskSet]:
-    """`steps` task sets, as often as `counts` (steps of the plan, the commonest first) has them, interleaved.
+    """Return `steps` task sets in the proportions of `counts` (steps of the plan, most frequent first), interleaved.
 
-    Every set comes once before any comes more often than its share; where there are more sets than steps, the rarest
-    are left out. Counts {a: 8, b: 1, c: 1} and 5 steps -> a a b a c, in some order.
+    Every set occurs at least once; if there are more sets than steps, the rarest are left out. Counts
+    {a: 8, b: 1, c: 1} and 5 steps -> a a b a c, in some order.
     """
     chosen = list(counts)[:steps]
-    given = dict.fromkeys(chosen, 1)
+    assigned = dict.fromkeys(chosen, 1)
     total = sum(counts[each] for each in chosen)
     for _ in range(steps - len(chosen)):
-        short = max(chosen, key=lambda each: steps * counts[each] / total - given[each])
-        given[short] += 1
-    return [chosen[place] for place in interleave(list(given.values()))]
+        short = max(chosen, key=lambda each: steps * counts[each] / total - assigned[each])
+        assigned[short] += 1
+    return [chosen[place] for place in interleave(list(assigned.values()))]
 
 
 class RepeatingPlan(StagePlan):
-    """Task sets over and over, as much of a plan without an end as a loader asks for."""
+    """An endless plan that repeats task sets."""
 
     def __init__(self, sets: Sequence[TaskSet]) -> None:
         self.sets = tuple(sets)
@@ -36,7 +36,7 @@ class RepeatingPlan(StagePlan):
         self.main_tasks = np.array([self.tasks.index(each.main_task) for each in sets])
 
     def __len__(self) -> int:
-        return 1 << 40  # more steps than anyone measures
+        return 1 << 40  # practically endless
 
     def active_tasks(self, step: int) -> tuple[str, ...]:
         return self.sets[step % len(self.sets)].active
@@ -47,7 +47,7 @@ class RepeatingPlan(StagePlan):
 
 @dataclass(frozen=True, slots=True)
 class MeasuredStep:
-    """One measured step: its seconds, its real tokens, the operations they need, and the tokens with padding."""
+    """One measured step: seconds, real tokens, their operations, and tokens including padding."""
 
     seconds: float
     tokens: int
@@ -57,7 +57,7 @@ class MeasuredStep:
 
 @dataclass
 class MeasuredSteps:
-    """Measured steps by task set, of one contestant."""
+    """Measured steps of one side, by task set."""
 
     steps: dict[TaskSet, list[MeasuredStep]] = field(default_factory=dict)
 
@@ -65,26 +65,26 @@ class MeasuredSteps:
         self.steps.setdefault(chosen, []).append(step)
 
     def rates(self, counts: Mapping[TaskSet, int], only: Iterable[str] = ()) -> Rates | None:
-        """What the whole plan would do: each set's median step, weighed by its `counts`; None without any measured.
+        """Return the rates of the full plan: the median step of each set, weighted by `counts`; None without steps.
 
-        `only`: sets in which one of these tasks is active. A set that was not measured is taken to be like the others.
+        `only`: use only sets in which one of these tasks is active. Sets without steps count like the others.
         """
         names = set(only)
-        known = {s: taken for s, taken in self.steps.items() if not names or names.intersection(s.active)}
-        if not known:
+        measured = {s: steps for s, steps in self.steps.items() if not names or names.intersection(s.active)}
+        if not measured:
             return None
-        seconds = sum(counts[chosen] * median(step.seconds for step in steps) for chosen, steps in known.items())
+        seconds = sum(counts[chosen] * median(step.seconds for step in steps) for chosen, steps in measured.items())
         tokens, flops, padded = (
-            sum(counts[chosen] * fmean(getattr(step, what) for step in steps) for chosen, steps in known.items())
+            sum(counts[chosen] * fmean(getattr(step, what) for step in steps) for chosen, steps in measured.items())
             for what in ("tokens", "flops", "with_padding")
         )
-        every = [step.seconds for steps in known.values() for step in steps]
+        every = [step.seconds for steps in measured.values() for step in steps]
         return Rates(tokens / seconds, flops / seconds, median(every), tokens / padded, len(every))
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Real tokens and operations a second over the plan's mix; the median step; the share of tokens that are real."""
+    """Real tokens/s and operations/s for the plan's mix, the median step, and the share of real tokens."""
 
     tokens_per_second: float
     flops_per_second: float

@@ -1,4 +1,4 @@
-"""Warm-up: steps that come before measured ones, until they get no faster."""
+"""Warm-up: train steps until they get no faster, before measuring."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ernie2.benchmarking.mix import MeasuredStep
 from ernie2.training.measuring import TaskSet
 
 MIN_STEPS = 24
-"""On a CPU the first twenty steps or so are slow: memory that is freed is reused only when the heap has grown."""
+"""On a CPU the first twenty or so steps are slow: freed memory is reused only after the heap has grown."""
 WINDOW = 4
 SETTLED = 0.98
 MAX_STEPS = 64
@@ -21,12 +21,12 @@ MAX_SECONDS = 120.0
 
 
 class Side(Protocol):
-    """One way to train on packs, measured by itself or beside others."""
+    """One implementation of the training step in a comparison."""
 
     name: str
 
     def step(self, packs: Sequence[PackedBatch]) -> MeasuredStep:
-        """One optimiser step on the instances of `packs`."""
+        """Train one optimiser step on the instances of `packs`."""
 
 
 def warm_up(
@@ -37,33 +37,33 @@ def warm_up(
     compiled: bool,
     advance: Callable[[int, int, TaskSet, Sequence[MeasuredStep]], None] = lambda *_: None,
 ) -> int:
-    """Train all `sides` in turns on the same packs of `sets` until none gets faster; return the steps each has taken.
+    """Train all `sides` in turns on the same packs of `sets` until none gets faster; return the steps per side.
 
-    A compiled model trains every different set once, then until it settles; others train `MIN_STEPS` at least. Sides
-    have settled when the median time a token of `WINDOW` steps is above `SETTLED` times that of the `WINDOW` before.
-    Ends in any case after `MAX_STEPS` steps or `MAX_SECONDS` a side, once `WINDOW` steps are taken.
+    A compiled model first trains every distinct set once; others train at least `MIN_STEPS`. A side has settled if the
+    median time per token of `WINDOW` steps is above `SETTLED` times that of the previous `WINDOW`. The warm-up ends at
+    the latest after `MAX_STEPS` steps or `MAX_SECONDS` per side, checked every `WINDOW` steps.
 
-    `advance` gets, after every step: its number from 1 on, the least number of steps, its task set, a step a side.
+    Calls `advance` after every step: its number from 1, the minimum of steps, its task set, one step per side.
     """
-    different = list(dict.fromkeys(sets))
-    taken, end = 0, time.monotonic() + MAX_SECONDS * len(sides)
-    least = len(different) if compiled else MIN_STEPS
+    distinct = list(dict.fromkeys(sets))
+    done, end = 0, time.monotonic() + MAX_SECONDS * len(sides)
+    least = len(distinct) if compiled else MIN_STEPS
 
     def seconds_a_token(chosen: TaskSet) -> list[float]:
-        nonlocal taken
+        nonlocal done
         packs = packs_of(chosen)
         steps = [side.step(packs) for side in sides]
-        taken += 1
-        advance(taken, least, chosen, steps)
+        done += 1
+        advance(done, least, chosen, steps)
         return [step.seconds / step.tokens for step in steps]
 
-    for chosen in different if compiled else ():
+    for chosen in distinct if compiled else ():
         seconds_a_token(chosen)
-    window = list(islice(cycle(different), WINDOW))
+    window = list(islice(cycle(distinct), WINDOW))
     before = [float("inf")] * len(sides)
     while True:
         now = [median(times) for times in zip(*map(seconds_a_token, window), strict=True)]
-        settled = taken >= least and all(b > SETTLED * a for a, b in zip(before, now, strict=True))
-        if settled or taken >= MAX_STEPS or time.monotonic() >= end:
-            return taken
+        settled = done >= least and all(b > SETTLED * a for a, b in zip(before, now, strict=True))
+        if settled or done >= MAX_STEPS or time.monotonic() >= end:
+            return done
         before = now
