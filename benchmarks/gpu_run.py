@@ -1,14 +1,14 @@
-"""Everything that is measured on a GPU, by one command that loses nothing when it is cut off.
+"""Run all GPU measurements with one command; results survive an interruption.
 
     python benchmarks/gpu_run.py --shards SHARDS --out OUT [--limit 470] [--only base,large] [--mini RECIPE]
 
-SHARDS is a folder that `ernie2 prepare` wrote. Parts run one after another in processes of their own, the most
-valuable first, each with a time limit; every measurement is a line of OUT/results.jsonl, on the disk before the next
-begins. A part that fails or is cut off does not end the others, and is named there. What a part printed is in
-OUT/PART.log; its last line is shown every 15 seconds. `read_gpu_run.py OUT/results.jsonl` makes tables of it.
+SHARDS is a folder written by `ernie2 prepare`. Parts run one after another in separate processes, the most important
+first, each with a time limit. Every measurement is synced at once as a line of OUT/results.jsonl. A part that fails or
+is cut off is reported there and does not stop the others. The output of a part is in OUT/PART.log; its last line is
+printed every 15 seconds. `read_gpu_run.py OUT/results.jsonl` prints tables.
 
---scale tiny runs every part at the smallest size, on a CPU too, with one thread unless OMP_NUM_THREADS says otherwise:
-about 150 seconds of processor time. It shows that all of it works here.
+--scale tiny runs every part at the smallest size, also on a CPU, with one thread unless OMP_NUM_THREADS is set: about
+150 seconds of processor time. It is a functional test.
 """
 
 from __future__ import annotations
@@ -44,25 +44,25 @@ PARTS = {
     "study": 150,
     "mini": 3600,
 }
-"""Every part with the seconds it may take at real size, in the order in which they run without --only."""
+"""Parts with their time limits in seconds at real size, in default order."""
 
 OF_PARTS = ("transformers", "pytest", "hypothesis", "scikit-learn")
-"""What parts need beyond the project's dependencies."""
+"""Packages that parts need besides the project's dependencies."""
 
 
 def main() -> int:
-    """Run the chosen parts, or one of them; return 1 where a part failed or was cut off, 2 for a wrong argument."""
+    """Run the chosen parts, or one of them; return 1 if a part failed or was cut off, 2 for a wrong argument."""
     try:
         return _main()
     except OSError as error:
-        if "--part" in sys.argv:  # what went wrong goes into the log of the part
+        if "--part" in sys.argv:  # the error belongs in the log of the part
             raise
-        print(f"cannot use {error.filename}: {error.strerror}; name another folder or file", file=sys.stderr)
+        print(f"cannot use {error.filename}: {error.strerror}. Choose another folder or file.", file=sys.stderr)
         return 2
 
 
 def seconds(text: str) -> float:
-    """Read a number of seconds above 0; raise `ValueError` for anything else."""
+    """Parse a positive number of seconds; raise `ValueError` for anything else."""
     number = float(text)
     if not 0 < number < math.inf:
         raise ValueError
@@ -70,7 +70,7 @@ def seconds(text: str) -> float:
 
 
 def lacking_packages() -> list[str]:
-    """The packages that this Python lacks, of those that the project and the parts need."""
+    """Return the missing packages of those that the project and the parts need."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lacking = []
     for name in [*(re.split("[^A-Za-z0-9_.-]", each)[0] for each in project["dependencies"]), *OF_PARTS]:
@@ -84,30 +84,30 @@ def lacking_packages() -> list[str]:
 def _main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shards", type=Path, required=True, help="a folder written by `ernie2 prepare`")
-    parser.add_argument("--out", type=Path, required=True, help="where results.jsonl and logs go")
+    parser.add_argument("--out", type=Path, required=True, help="folder for results.jsonl and logs")
     parser.add_argument(
         "--limit", type=seconds, default=470, help="seconds for all parts together; default: %(default)s"
     )
     parser.add_argument("--only", action="append", help=f"parts to run, in this order: {','.join(PARTS)}")
     scale = "tiny: every part at its smallest size, on a CPU too; default: %(default)s"
     parser.add_argument("--scale", choices=["real", "tiny"], default="real", help=scale)
-    parser.add_argument("--mini", type=Path, help="the recipe of the small encoder that the last part pre-trains")
+    parser.add_argument("--mini", type=Path, help="recipe of the small encoder for the last part")
     parser.add_argument("--part", choices=list(PARTS), help=argparse.SUPPRESS)
     parser.add_argument("--seconds", type=float, default=600, help=argparse.SUPPRESS)
     parser.add_argument("--call", default="", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if not (given.shards / "shards.json").is_file():
-        parser.error(f"{given.shards} holds no shards; make them with `ernie2 prepare` or name another folder")
+        parser.error(f"{given.shards} has no shards; run `ernie2 prepare` or give another folder")
     chosen = list(PARTS) if given.only is None else [name.strip() for name in ",".join(given.only).split(",")]
     if unknown := [name for name in chosen if name not in PARTS]:
-        parser.error(f"--only has no part {', '.join(map(repr, unknown))}; there are {', '.join(PARTS)}")
+        parser.error(f"--only: unknown part {', '.join(map(repr, unknown))}; choose from {', '.join(PARTS)}")
     if given.mini and not given.mini.is_file():
-        parser.error(f"--mini {given.mini}: there is no such file")
+        parser.error(f"--mini {given.mini}: no such file")
     if lacking := lacking_packages():
-        install = 'install the project there: pip install -c constraints.txt -e ".[dev]"'
+        install = 'install the project: pip install -c constraints.txt -e ".[dev]"'
         parser.error(f"{sys.executable} lacks {', '.join(lacking)}; {install}")
     if given.scale == "tiny":
-        os.environ.setdefault("OMP_NUM_THREADS", "1")  # at these sizes threads mostly wait for one another
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # at these sizes threads mostly wait for each other
     given.out.mkdir(parents=True, exist_ok=True)
     for name in ("results.jsonl", *(f"{part}.log" for part in chosen)):
         with (given.out / name).open("ab"):
@@ -134,7 +134,7 @@ def _main() -> int:
 
 
 def _run_part(given: argparse.Namespace, results: Results) -> None:
-    """One part in this process."""
+    """Run one part in this process."""
     import torch
 
     from ernie2.training.environment import environment, git_state

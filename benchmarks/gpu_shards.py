@@ -1,8 +1,8 @@
-"""Shards for `gpu_run.py`: a corpus prepared with the settings of the preset `small` of `ernie2 study table7`.
+"""Prepare shards for `gpu_run.py`, with the settings of the preset `small` of `ernie2 study table7`.
 
     python benchmarks/gpu_shards.py CORPUS FOLDER
 
-CORPUS is what `path` of a corpus in a recipe takes: .jsonl, .jsonl.gz, .parquet, … Other shards serve as well, but for
+CORPUS is a value for `path` of a corpus in a recipe: .jsonl, .jsonl.gz, .parquet, … Other shards also work, except for
 the study part, which needs these settings. A vocabulary of 30,522 is trained on the corpus.
 """
 
@@ -19,10 +19,10 @@ from ernie2.studies.settings import load_settings
 
 
 def main() -> int:
-    """Prepares the corpus named on the command line; returns the exit code."""
+    """Prepare the corpus; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("corpus", metavar="CORPUS", help="a .jsonl, .jsonl.gz, .parquet, … file, or a folder of them")
-    parser.add_argument("folder", metavar="FOLDER", help="where the shards go")
+    parser.add_argument("folder", metavar="FOLDER", help="output folder")
     given = parser.parse_args()
     values = [
         as_override("recipe.corpora.wiki.path", given.corpus),

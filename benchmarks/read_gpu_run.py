@@ -1,10 +1,10 @@
-"""The results of `gpu_run.py` as tables in Markdown, and what did not run and why.
+"""Print the results of `gpu_run.py` as Markdown tables, and what did not run and why.
 
     python benchmarks/read_gpu_run.py OUT/results.jsonl [MORE …] > tables.md
 
-Every line has the id of its call of `gpu_run.py`. What is shown of a part is of one call: the newest in which it
-measured something; the first lines say what is of which call, and where scale, commit or device differ. A part that was
-cut off shows the steps it made before. Lines that cannot be read are left out and named.
+Every line has the id of its `gpu_run.py` call. Each part is shown for one call, the newest with a measurement. The
+first lines say which parts come from which call, and whether scale, commit or device differ. For a part that was cut
+off, the steps it completed are shown. Unreadable lines are skipped and listed.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ PARTS = ("machine", "base", "attention", "tests", "ablation", "against", "large"
 TOP = 25
 SAME = ("scale", "commit", "device")
 NOT_MEASURED = frozenset({"settings", "ready", "skipped", "end", "cut off", "left out"})
-"""What lines without a measurement are."""
+"""Values of `what` in lines without a measurement."""
 
 
 class Markdown(str):
-    """Text that is Markdown already, where other text is escaped."""
+    """Text that is already Markdown; other text is escaped."""
 
     __slots__ = ()
 
 
 def read_lines(files: Sequence[Path]) -> tuple[list[Line], list[str]]:
-    """The lines of all files in the order of time; for every file with lines that cannot be read, which they are."""
+    """Return the lines of all files in order of time, and a message for every file with unreadable lines."""
     lines, damaged = [], []
     for file in files:
         unread = []
@@ -59,7 +59,7 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def _check(line: Any) -> None:
-    """Raise an error where the tables could not show this line: it lacks something, or its type or size is wrong."""
+    """Raise an error if the tables cannot show this line, because of missing keys, wrong types or values."""
     if not (
         all(isinstance(line[key], str) for key in ("call", "part", "what")) and isinstance(line["at"], int | float)
     ):
@@ -73,33 +73,33 @@ def _check(line: Any) -> None:
 
 
 def tables(lines: Sequence[Line]) -> str:
-    """Every section, in Markdown."""
+    """Return all sections in Markdown."""
     sections = {
-        "Machine and ceilings": _machine(newest(lines, "machine")),
-        "Attention alone": _attention(newest(lines, "attention")),
+        "Machine and peak rates": _machine(newest(lines, "machine")),
+        "Attention kernels": _attention(newest(lines, "attention")),
         "Base": _training(newest(lines, "base"), "base"),
         "Profile of one step of base": _profile(newest(lines, "base")),
         "Large": _training(newest(lines, "large"), "large"),
         "Ablation": _ablation(newest(lines, "ablation")),
-        "Beside Hugging Face": _against(newest(lines, "against")),
-        "Input side": _input(newest(lines, "input")),
+        "Comparison with Hugging Face": _against(newest(lines, "against")),
+        "Input pipeline": _input(newest(lines, "input")),
         "Study of learning methods": _study(newest(lines, "study")),
         "Tests marked gpu": _tests(newest(lines, "tests")),
         "Small encoder": _mini(newest(lines, "mini")),
-        "What did not run, and why": _missing(lines),
+        "Parts that did not run": _missing(lines),
     }
     return "\n".join(f"## {title}\n\n{section or 'Nothing was measured.'}\n" for title, section in sections.items())
 
 
 def newest(lines: Sequence[Line], part: str) -> list[Line]:
-    """Lines of `part` in the newest call in which it measured something; where it never did, in the newest it is in."""
+    """Return the lines of `part` in its newest call with a measurement, or in its newest call if there is none."""
     mine = [line for line in lines if line["part"] == part]
     measured = [line for line in mine if line["what"] not in NOT_MEASURED] or mine
     return [line for line in mine if line["call"] == measured[-1]["call"]]
 
 
 def heading(lines: Sequence[Line]) -> str:
-    """At which scale, from which commit and on what this was measured, by call, and what of it differs."""
+    """Return scale, commit and device of each call, and which of them differ."""
     shown: dict[str, list[str]] = {}
     for part in PARTS:
         for call in {line["call"] for line in newest(lines, part)}:
@@ -113,12 +113,12 @@ def heading(lines: Sequence[Line]) -> str:
         load = f" Load when a part began: {min(loads):.1f} to {max(loads):.1f}." if loads else ""
         said.append(f"Call {_plain(call)}: {', '.join(parts)}. Its {facts}.{load}")
     differing = [key for key in SAME if len(_named(settings, key)) > 1]
-    said += [f"**Not the same in all tables: {', '.join(differing)}.**"] if differing else []
+    said += [f"**Different between tables: {', '.join(differing)}.**"] if differing else []
     return "\n\n".join(said)
 
 
 def _named(settings: Sequence[Line], key: str) -> list[str]:
-    """Every different value of `key`."""
+    """Return the distinct values of `key`."""
     return list(dict.fromkeys(_plain(line.get(key) or "not recorded") for line in settings))
 
 
@@ -127,7 +127,7 @@ def _of(lines: Sequence[Line], part: str, what: str) -> list[Line]:
 
 
 def _last(lines: Sequence[Line], part: str, what: str, *keys: str) -> list[Line]:
-    """The last line for every different value of `keys`, in the order in which these first came."""
+    """Return the last line for every distinct value of `keys`, in order of first appearance."""
     return list({tuple(line.get(key) for key in keys): line for line in _of(lines, part, what)}.values())
 
 
@@ -137,7 +137,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def _plain(value: object) -> str:
-    """`value` on one line, with nothing in it that Markdown would take for its own."""
+    """Return `value` on one line with Markdown escaped."""
     text = " ".join(str(value).split())
     for sign, escaped in (("|", "\\|"), ("`", "\\`"), ("<", "&lt;")):
         text = text.replace(sign, escaped)
@@ -145,13 +145,13 @@ def _plain(value: object) -> str:
 
 
 def _code(value: object) -> Markdown:
-    """`value` on one line as code."""
+    """Return `value` on one line as code."""
     text = " ".join(str(value).split()).replace("`", "'").replace("|", "\\|")
     return Markdown(f"`{text}`")
 
 
 def _machine(lines: Sequence[Line]) -> str:
-    made = []
+    paragraphs = []
     for about in _last(lines, "machine", "environment"):
         card, versions = about["card"], about["versions"]
         where = about["device"]
@@ -161,8 +161,8 @@ def _machine(lines: Sequence[Line]) -> str:
                 f"CUDA {card['cuda']}, cuDNN {card['cudnn']})"
             )
         packages = ", ".join(f"{name} {versions[name]}" for name in ("torch", "transformers") if versions.get(name))
-        made.append(f"{where}; {about['cores']} CPU cores, Python {about['python']}, {packages}.")
-    made += [
+        paragraphs.append(f"{where}; {about['cores']} CPU cores, Python {about['python']}, {packages}.")
+    paragraphs += [
         f"Copy on the device: {copy['terabytes_per_second']:.2f} TB/s, read and written bytes counted."
         for copy in _last(lines, "machine", "copy")
     ]
@@ -174,7 +174,7 @@ def _machine(lines: Sequence[Line]) -> str:
         for line in _last(lines, "machine", "matmul", "rows", "inner", "columns")
     ]
     head = ("bf16 product, TFLOP/s", "forward", "gradient of the input", "gradient of the weights")
-    return "\n\n".join([*made, *([_table(head, rows)] if rows else [])])
+    return "\n\n".join([*paragraphs, *([_table(head, rows)] if rows else [])])
 
 
 def _attention(lines: Sequence[Line]) -> str:
@@ -245,16 +245,16 @@ def _rate_cells(line: Line) -> tuple[str, ...]:
 
 
 def _partial(steps: Sequence[Line]) -> str:
-    """What steps without a summary say: their tokens over their seconds, not weighed by the plan."""
+    """Return a sentence about steps without a summary: tokens over seconds, not weighted by the plan."""
     if not steps:
         return ""
     rate = sum(step["tokens"] for step in steps) / sum(step["seconds"] for step in steps)
     counted = "1 step" if len(steps) == 1 else f"{len(steps)} steps"
-    return f"Cut off after {counted}: {rate:,.0f} tokens/s over these, not weighed by the plan."
+    return f"Cut off after {counted}: {rate:,.0f} tokens/s over these, not weighted by the plan."
 
 
 def _partials(steps: Sequence[Line], key: str) -> list[str]:
-    """What steps without a summary say, by the value of `key`, in the order in which these first came."""
+    """Return such a sentence for each value of `key`, in order of first appearance."""
     return [
         f"{_plain(value)}: {_partial([step for step in steps if step[key] == value])}"
         for value in dict.fromkeys(step[key] for step in steps)
@@ -262,20 +262,20 @@ def _partials(steps: Sequence[Line], key: str) -> list[str]:
 
 
 def _spread(steps: Sequence[Line], count: int) -> str:
-    """Shortest and longest of the last `count` steps, in seconds."""
+    """Return shortest and longest of the last `count` steps, in seconds."""
     seconds = [step["seconds"] for step in steps[-count:]]
     return f"{min(seconds):.4f} to {max(seconds):.4f}" if seconds else "–"
 
 
 def _model(lines: Sequence[Line], part: str) -> list[str]:
-    """Size, precision and form of what a part measured."""
-    made = [
+    """Return size, precision and compilation of the model of a part."""
+    paragraphs = [
         f"{line['layers']} × {line['hidden']}, {line['parameters'] / 1e6:,.0f} M parameters, {line['precision']}, "
         f"{'compiled' if line['compiled'] else 'not compiled'}."
         for line in _of(lines, part, "ready")
         if "layers" in line
     ]
-    return made[-1:]
+    return paragraphs[-1:]
 
 
 def _gib(size: float | None) -> str:
@@ -297,19 +297,21 @@ def _profile(lines: Sequence[Line]) -> str:
 def _ablation(lines: Sequence[Line]) -> str:
     measured = _last(lines, "ablation", "variant", "form")
     steps = _of(lines, "ablation", "step")
-    whole = next((line["tokens_per_second"] for line in measured if not line["off"]), None)
+    full_rate = next((line["tokens_per_second"] for line in measured if not line["off"]), None)
     rows = [
         (
             line["form"],
             f"{line['tokens_per_second']:,.0f}",
-            "–" if whole is None else f"{whole / line['tokens_per_second']:.3f}",
+            "–" if full_rate is None else f"{full_rate / line['tokens_per_second']:.3f}",
             _gib(line.get("memory_bytes")),
             line.get("steps", "–"),
             _spread([step for step in steps if step["form"] == line["form"]], line.get("steps", 0)),
         )
         for line in measured
     ]
-    table = _table(("form", "tokens/s", "all optimisations / this", "memory, GiB", "steps", "a step takes, s"), rows)
+    table = _table(
+        ("variant", "tokens/s", "all optimisations / this", "memory, GiB", "steps", "seconds per step"), rows
+    )
     done = {line["form"] for line in measured}
     parts = _partials([step for step in steps if step["form"] not in done], "form")
     return "\n\n".join(part for part in [table, *parts, *_model(lines, "ablation")] if part)
@@ -337,23 +339,23 @@ def _against(lines: Sequence[Line]) -> str:
             )
         )
     head = ("Hugging Face", "tokens/s", "real tokens", "sequences", "memory, GiB", "ours, tokens/s", "ours / theirs",
-            "where tokens are masked", "steps", "a step of theirs takes, s")  # fmt: skip
-    made = [_table(head, rows), f"{_plain(measured[-1]['library'])}."] if rows else []
+            "steps with masked tokens", "steps", "a step of Hugging Face, s")  # fmt: skip
+    paragraphs = [_table(head, rows), f"{_plain(measured[-1]['library'])}."] if rows else []
     sides = {line["side"] for line in measured}
     cut = [
         {
             **step,
-            "sides": step["side"] if step["side"] == step["beside"] else f"{step['side']}, beside {step['beside']}",
+            "sides": step["side"] if step["side"] == step["beside"] else f"{step['side']}, with {step['beside']}",
         }
         for step in steps
         if step["beside"] not in sides
     ]
-    return "\n\n".join([*made, *_partials(cut, "sides"), *_model(lines, "against")])
+    return "\n\n".join([*paragraphs, *_partials(cut, "sides"), *_model(lines, "against")])
 
 
 def _input(lines: Sequence[Line]) -> str:
-    made = [
-        f"One process alone makes {line['tokens_per_second']:,.0f} tokens/s and {line['instances_per_second']:,.0f} "
+    paragraphs = [
+        f"One loader worker builds {line['tokens_per_second']:,.0f} tokens/s and {line['instances_per_second']:,.0f} "
         "instances/s."
         for line in _last(lines, "input", "one_process")
     ]
@@ -362,7 +364,7 @@ def _input(lines: Sequence[Line]) -> str:
         for line in _last(lines, "input", "waiting", "workers")
     ]
     table = _table(("workers", "training waits", "tokens/s", "steps"), rows)
-    return "\n\n".join([*made, *([table] if table else [])])
+    return "\n\n".join([*paragraphs, *([table] if table else [])])
 
 
 def _study(lines: Sequence[Line]) -> str:
@@ -373,21 +375,21 @@ def _study(lines: Sequence[Line]) -> str:
 
 
 def _ended(line: Line) -> str:
-    """How the command of a part ended."""
+    """Return how the command of a part ended."""
     return "Stopped at its time limit" if line["stopped"] else f"Exit code {line['exit_code']}"
 
 
 def _below(text: str) -> str:
-    """Markdown with its headings two levels deeper, its code as it is and none left open."""
-    made, fence = [], ""
+    """Return Markdown with headings two levels deeper; code is unchanged, and open code fences are closed."""
+    paragraphs, fence = [], ""
     for row in text.split("\n"):
         found = re.match(r" {0,3}(`{3,}|~{3,})", row)
         if found and not fence:
             fence = found[1]
         elif found and found[1].startswith(fence) and not row.strip(" `~"):
             fence = ""
-        made.append(f"##{row}" if row.startswith("#") and not fence else row)
-    return "\n".join([*made, *([fence] if fence else [])])
+        paragraphs.append(f"##{row}" if row.startswith("#") and not fence else row)
+    return "\n".join([*paragraphs, *([fence] if fence else [])])
 
 
 def _tests(lines: Sequence[Line]) -> str:
@@ -407,16 +409,18 @@ def _mini(lines: Sequence[Line]) -> str:
 
 
 def _missing(lines: Sequence[Line]) -> str:
-    """What did not run in the newest call that asked for it, and pieces not in the tables, each with the reason."""
+    """Return what did not run in its newest call, and missing table entries, with reasons."""
     rows = []
     for part in PARTS:
         asked = [line["call"] for line in lines if part in (line["part"], *line.get("parts", ()))]
         mine = [line for line in lines if line["part"] == part and line["call"] == asked[-1]]
         ends = [line for line in mine if line["what"] in ("end", "cut off", "left out")]
         if not asked:
-            rows.append((part, "it was not asked for"))
+            rows.append((part, "it was not requested"))
         elif not ends:
-            rows.append((part, f"the whole call was cut off {'while it was at work' if mine else 'before it began'}"))
+            rows.append(
+                (part, f"the entire call was cut off {'while it was running' if mine else 'before it started'}")
+            )
         elif ends[-1]["what"] == "left out":
             rows.append((part, ends[-1]["why"]))
         elif ends[-1]["what"] == "cut off":
@@ -438,7 +442,7 @@ def _missing(lines: Sequence[Line]) -> str:
 
 
 def main() -> None:
-    """Reads the command line and prints the tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", nargs="+", type=Path, help="results.jsonl of one or more runs")
     given = parser.parse_args()
@@ -449,13 +453,13 @@ def main() -> None:
     except OSError as error:
         sys.exit(f"cannot read {error.filename}: {error.strerror}")
     if not lines:
-        said = "; ".join(damaged) or "no part has begun, so look at what gpu_run.py printed"
+        said = "; ".join(damaged) or "no part has started; see the output of gpu_run.py"
         sys.exit(f"no measurement in {', '.join(map(str, given.results))}: {said}")
     sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
     try:
         print("\n\n".join([heading(lines), *damaged, tables(lines)]), flush=True)
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python tries again as it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python flushes again at exit
         sys.exit(None if isinstance(error, BrokenPipeError) else f"cannot write the tables: {error.strerror}")
 
 

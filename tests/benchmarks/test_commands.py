@@ -46,13 +46,13 @@ def study(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Shards that look like some, and in place of a study tables that are written into its folder, or none."""
     folders: list[Path] = []
 
-    def ran(_: Job, command: list[str]) -> commands.Ran:
+    def ran(_: Job, command: list[str]) -> commands.CommandResult:
         values = [value for value in command if "=" in value]
         folders.append(Path(load_settings("small", values).folder))
         if len(folders) == 1:
             folders[0].mkdir()
             (folders[0] / "study.md").write_text("# Methods")
-        return commands.Ran(0 if len(folders) == 1 else -15, len(folders) > 1, [])
+        return commands.CommandResult(0 if len(folders) == 1 else -15, len(folders) > 1, [])
 
     monkeypatch.setattr(commands, "_run", ran)
     return folders
@@ -71,7 +71,7 @@ def test_a_study_is_of_its_own_call_and_one_that_was_stopped_has_not_ended(tmp_p
 
 
 def test_a_command_that_failed_by_itself_fails_its_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "_run", lambda *_: commands.Ran(3, False, ["why"]))
+    monkeypatch.setattr(commands, "_run", lambda *_: commands.CommandResult(3, False, ["why"]))
     with pytest.raises(SystemExit) as ended:
         commands.run_tests(job(tmp_path, "tests"))
     assert ended.value.code == 1

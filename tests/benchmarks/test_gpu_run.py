@@ -100,7 +100,7 @@ def test_what_begins_and_how_far_it_is_is_printed(
     command = [sys.executable, "-c", code]
     driver.run_parts({"large": 5.0}, lambda *_: command, Results(tmp_path, "c1"), limit=30.0, least=0.0)
     shown = capsys.readouterr().out.splitlines()
-    assert shown[1] == f"large begins, for 5 s at most; it writes to {tmp_path}/large.log"
+    assert shown[1] == f"large: at most 5 s, log in {tmp_path}/large.log"
     assert any(line.startswith("  large: ") and line.endswith(" of 5 s · step 3") for line in shown)
 
 
@@ -221,7 +221,7 @@ def test_names_of_no_part_are_refused(
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
         gpu_run(monkeypatch, tmp_path / "shards", "--out", str(tmp_path / "out"), "--only", only)
-    assert f"--only has no part '{only.removeprefix('base,')}'; there are machine, base" in capsys.readouterr().err
+    assert f"--only: unknown part '{only.removeprefix('base,')}'; choose from machine, base" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -322,18 +322,18 @@ def test_the_dry_run_runs_every_part_and_its_tables_show_them(tmp_path: Path) ->
     assert "Nothing was measured" not in tables
     assert tables.startswith("Scale tiny: a dry run, these are not measurements.\n\nCall ")
     for title, shown in (
-        ("Machine and ceilings", "gradient of the weights"),
-        ("Attention alone", "padded groups"),
+        ("Machine and peak rates", "gradient of the weights"),
+        ("Attention kernels", "padded groups"),
         ("Base", "1 × 32"),
         ("Profile of one step of base", "aten::"),
         ("Large", "2 × 32"),
         ("Ablation", "all optimisations"),
-        ("Beside Hugging Face", "padded, compiled"),
-        ("Input side", "training waits"),
+        ("Comparison with Hugging Face", "padded, compiled"),
+        ("Input pipeline", "training waits"),
         ("Study of learning methods", "Held-out accuracy"),
         ("Tests marked gpu", " passed, "),
         ("Small encoder", "mini.yaml"),
-        ("What did not run, and why", "varlen FA3"),
+        ("Parts that did not run", "varlen FA3"),
     ):
         assert shown in tables[tables.index(f"## {title}") :], title
         assert title in sections, title

@@ -86,18 +86,18 @@ def test_figures_stand_in_their_tables(reader: ModuleType) -> None:
             line("tests", "tests", exit_code=0, stopped=False, said=["11 skipped in 40 s"]),
         ]
     )  # fmt: skip
-    assert section(text, "Machine and ceilings")[-1] == "| 65,536 × 768 × 2,304 | 650.0 | 600.0 | 550.0 |"
+    assert section(text, "Machine and peak rates")[-1] == "| 65,536 × 768 × 2,304 | 650.0 | 600.0 | 550.0 |"
     assert "4.32 TB/s" in text
     assert section(text, "Base")[2] == "| 12 × 768, 110 M | 650,123 | 41.2% | 0.6049 | 24.0 | 98.7% | 9 | 0 | 24 |"
     assert "Attention: packed for 144 packs; packed by FA3." in text
     assert section(text, "Profile of one step of base")[-1] == "| 20.500 | 20.9% | 12 | `flash\\|fwd` |"
-    attention = section(text, "Attention alone")
+    attention = section(text, "Attention kernels")
     assert attention[2:4] == ["| varlen FA2 | 24.12 | 20.00 | – |", "| padded groups | 30.00 | – | 2.1e-03 |"]
     assert section(text, "Ablation")[-1] == "| without x | 600,000 | 1.100 | – | 2 | 0.5000 to 0.7500 |"
     against = "| grouped by length | 200,000 | 62% | 128 | 1.0 | 650,123 | **3.25** | – | 2 | 1.0000 to 1.2500 |"
-    assert against in section(text, "Beside Hugging Face")
-    assert not [row for row in section(text, "Beside Hugging Face") if "Cut off" in row]
-    assert section(text, "Input side")[-1] == "| 4 | 1.23% | 640,000 | 8 |"
+    assert against in section(text, "Comparison with Hugging Face")
+    assert not [row for row in section(text, "Comparison with Hugging Face") if "Cut off" in row]
+    assert section(text, "Input pipeline")[-1] == "| 4 | 1.23% | 640,000 | 8 |"
     assert "### Methods" in section(text, "Study of learning methods")
     assert section(text, "Tests marked gpu") == ["Exit code 0: 0 passed, 11 skipped"]
 
@@ -112,7 +112,7 @@ def test_a_part_that_was_cut_off_shows_its_steps(reader: ModuleType) -> None:
     steps = [line("base", "step", tokens=1_000, seconds=seconds) for seconds in (1.0, 3.0)]
     forms = [line("ablation", "step", form="without x", tokens=500, seconds=1.0)]
     text = reader.tables([*steps, *forms, line("base", "cut off", seconds=150.0)])
-    assert section(text, "Base") == ["Cut off after 2 steps: 500 tokens/s over these, not weighed by the plan."]
+    assert section(text, "Base") == ["Cut off after 2 steps: 500 tokens/s over these, not weighted by the plan."]
     assert section(text, "Ablation")[0].startswith("without x: Cut off after 1 step: 500 tokens/s")
 
 
@@ -128,19 +128,19 @@ def test_what_did_not_run_is_named_with_its_reason(reader: ModuleType) -> None:
             line("ablation", "ready", seconds=3),
             line("against", "against", side="padded, compiled", error="OutOfMemoryError: no"),
             end("against"),
-            line("large", "left out", why="only 3 s of 470 were left"),
-            line("mini", "skipped", why="no recipe was named: give --mini RECIPE"),
+            line("large", "left out", why="only 3 s of 470 left"),
+            line("mini", "skipped", why="no recipe given; use --mini RECIPE"),
             end("mini"),
         ]
     )
-    assert section(text, "What did not run, and why")[2:] == [
+    assert section(text, "Parts that did not run")[2:] == [
         "| base | cut off by SIGTERM, after 150 s |",
         "| tests | failed with exit code 1: 2 failed |",
-        "| ablation | the whole call was cut off while it was at work |",
-        "| large | only 3 s of 470 were left |",
-        "| input | the whole call was cut off before it began |",
-        "| study | it was not asked for |",
-        "| mini | no recipe was named: give --mini RECIPE |",
+        "| ablation | the entire call was cut off while it was running |",
+        "| large | only 3 s of 470 left |",
+        "| input | the entire call was cut off before it started |",
+        "| study | it was not requested |",
+        "| mini | no recipe given; use --mini RECIPE |",
         "| attention, varlen FA3: every mix | ModuleNotFoundError: No module named 'fa' |",
         "| against, padded, compiled | OutOfMemoryError: no |",
     ]
@@ -154,10 +154,10 @@ def test_steps_of_a_part_that_was_cut_off_are_not_blended_over_sides(reader: Mod
     ]
     forms = [line("ablation", "step", form=f"without {name}", tokens=5, seconds=1.0) for name in "dbeca"]
     text = reader.tables([*steps, *forms])
-    assert [row for row in section(text, "Beside Hugging Face") if row] == [
-        "a: Cut off after 2 steps: 200 tokens/s over these, not weighed by the plan.",
-        "ernie2, beside a: Cut off after 1 step: 900 tokens/s over these, not weighed by the plan.",
-        "ernie2, beside b: Cut off after 1 step: 500 tokens/s over these, not weighed by the plan.",
+    assert [row for row in section(text, "Comparison with Hugging Face") if row] == [
+        "a: Cut off after 2 steps: 200 tokens/s over these, not weighted by the plan.",
+        "ernie2, with a: Cut off after 1 step: 900 tokens/s over these, not weighted by the plan.",
+        "ernie2, with b: Cut off after 1 step: 500 tokens/s over these, not weighted by the plan.",
     ]
     assert [row[:9] for row in section(text, "Ablation") if row] == [f"without {name}" for name in "dbeca"]
 
@@ -235,7 +235,7 @@ def test_the_heading_says_which_table_is_of_which_call_and_what_differs(reader: 
         "Scale tiny: a dry run, these are not measurements.",
         "Call c2: base. Its scale tiny; commit not recorded; device H200. Load when a part began: 0.2 to 0.2.",
         f"Call c1: large. {about}",
-        "**Not the same in all tables: scale, commit.**",
+        "**Different between tables: scale, commit.**",
     ]
     assert reader.heading([]) == ""
 
@@ -251,13 +251,11 @@ def test_a_table_is_of_the_newest_call_that_measured_and_never_of_two(reader: Mo
     second = [begin("c2", "ablation", "mini"), *variant("c2", "all optimisations", 4000.0)]
     text = reader.tables([*first, *second])
     assert section(text, "Ablation")[2:] == ["| all optimisations | 4,000 | 1.000 | – | 1 | 0.2500 to 0.2500 |"]
-    assert "| ablation | the whole call was cut off while it was at work |" in section(
-        text, "What did not run, and why"
-    )
-    third = [begin("c3", "ablation"), line("ablation", "left out", "c3", why="only 3 s were left")]
+    assert "| ablation | the entire call was cut off while it was running |" in section(text, "Parts that did not run")
+    third = [begin("c3", "ablation"), line("ablation", "left out", "c3", why="only 3 s left")]
     text = reader.tables([*first, *second, *third])
     assert section(text, "Ablation")[2:] == ["| all optimisations | 4,000 | 1.000 | – | 1 | 0.2500 to 0.2500 |"]
-    assert "| ablation | only 3 s were left |" in section(text, "What did not run, and why")
+    assert "| ablation | only 3 s left |" in section(text, "Parts that did not run")
     ready = [line("base", "ready", call, seconds=took, compiled=False) for call, took in (("c1", 7.0), ("c2", 90.0))]
     assert "Ready after 7 s." in reader.tables([line("base", "rates", **RATES), *ready])
 
@@ -270,7 +268,7 @@ def test_a_part_that_ran_in_a_later_call_is_not_missed(reader: ModuleType) -> No
         line("mini", "mini", "c2", **ended),
         line("mini", "end", "c2", exit_code=0, seconds=1.0),
     ]
-    missing = section(reader.tables([*skipped, *ran]), "What did not run, and why")
+    missing = section(reader.tables([*skipped, *ran]), "Parts that did not run")
     assert not [row for row in missing if row.startswith("| mini |")]
 
 
