@@ -46,9 +46,9 @@ def test_sides_train_in_another_process_as_they_would_in_this_one() -> None:
             assert side.largest == same.largest
 
 
-def test_recurrent_layers_have_no_opponent() -> None:
+def test_recurrent_layers_have_no_hugging_face_side() -> None:
     with (
-        pytest.raises(ConfigError, match="no kind=lstm"),
+        pytest.raises(ConfigError, match="not support kind=lstm"),
         hf_sides(model_of("lstm"), SETTINGS, ["hf-padded"]),
     ):
         pass

@@ -305,7 +305,7 @@ def test_what_was_built_stands_below_the_ablation(reader: ModuleType) -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "said"), [(b"", "no part has begun"), (b"{\n", "1 line could not be read: line 1")]
+    ("written", "said"), [(b"", "no part has started"), (b"{\n", "1 line could not be read: line 1")]
 )
 def test_a_file_without_measurements_makes_no_tables(
     reader: ModuleType,
