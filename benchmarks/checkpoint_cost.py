@@ -1,4 +1,4 @@
-"""What a checkpoint costs: seconds the loop waits for it, seconds a thread then writes, bytes; by size of the encoder.
+"""Cost of a checkpoint by encoder size: seconds the training loop waits, seconds a thread writes, and bytes.
 
 python benchmarks/checkpoint_cost.py [--layers 12 --hidden 768 --vocab 30522] [--folder FOLDER]
 """
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=768)
     parser.add_argument("--vocab", type=int, default=30_522)
     parser.add_argument("--times", type=count, default=5)
-    parser.add_argument("--folder", type=Path, default=None, help="on the disk to be measured; default: that of TMPDIR")
+    parser.add_argument("--folder", type=Path, default=None, help="folder on the disk to measure; default: TMPDIR")
     given = parser.parse_args()
     settings = EncoderSettings(layers=given.layers, hidden=given.hidden, heads=given.hidden // 64)
     specs = [HeadSpec("knowledge_masking", "token", None), HeadSpec("sentence_reordering", "sentence", 33)]
@@ -43,9 +43,9 @@ def main() -> None:
             assert full is not None
             waited.append(time.perf_counter() - began)
             began = time.perf_counter()
-            made = checkpoints.write(Path(folder), step, full, {})
+            checkpoint = checkpoints.write(Path(folder), step, full, {})
             written.append(time.perf_counter() - began)
-            size = sum(file.stat().st_size for file in made.iterdir())
+            size = sum(file.stat().st_size for file in checkpoint.iterdir())
             checkpoints.prune(Path(folder), 1)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(

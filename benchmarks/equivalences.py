@@ -53,7 +53,7 @@ ENCODER = {"layers": 2, "hidden": 64, "heads": 2, "dropout": 0.0}
 
 @dataclass(frozen=True)
 class Curve:
-    """One training: its step losses, summed over tasks, and how long it took."""
+    """One training: step losses, summed over tasks, and duration."""
 
     name: str
     seed: int
@@ -62,7 +62,7 @@ class Curve:
 
 
 def recipe_of(shards: Path, seed: int, steps: int) -> Recipe:
-    """The demo recipe on `shards` with a small encoder without dropout, all tasks in one stage of at least `steps`."""
+    """Return the demo recipe on `shards`: small encoder, no dropout, all tasks in one stage of at least `steps`."""
     demo = load_recipe("demo-en").model_dump(mode="json")
     return load_recipe(
         demo
@@ -78,7 +78,7 @@ def recipe_of(shards: Path, seed: int, steps: int) -> Recipe:
 
 
 def batches(recipe: Recipe, shards: Shards, steps: int) -> tuple[list[list[PackedBatch]], MultiTaskModel]:
-    """The packs of every step, as a run would train them, and the untrained model."""
+    """Return the packs of every step as in a run, and the untrained model."""
     trainer = build(recipe, shards).trainer
     (plan,) = trainer.plans
     states, made = [StreamState() for _ in range(trainer.streams.count)], []
@@ -90,8 +90,8 @@ def batches(recipe: Recipe, shards: Shards, steps: int) -> tuple[list[list[Packe
     return made, trainer.model
 
 
-def alone(pack: PackedBatch) -> list[PackedBatch]:
-    """Every sequence of `pack` in a pack of its own: no other sequence, no padding."""
+def split_pack(pack: PackedBatch) -> list[PackedBatch]:
+    """Split `pack` into one pack per sequence, without padding."""
     parts = []
     for begin, end in zip(pack.starts[:-1].tolist(), pack.starts[1:].tolist(), strict=True):
         targets = {}
@@ -116,7 +116,7 @@ def train(
     compiled: bool = False,
     off: Sequence[str] = (),
 ) -> Curve:
-    """Trains a copy of `start` on `steps`, without the optimisations `off`."""
+    """Train a copy of `start` on `steps`, without the optimisations `off`."""
     with disabled(*off):
         return _train(name, recipe, steps, start, precision, activation_checkpointing, compiled)
 
@@ -146,14 +146,14 @@ def _train(
 
 
 def largest_difference(one: Curve, other: Curve) -> float:
-    """max over steps of |a - b| / a."""
+    """Return max over steps of |a - b| / a."""
     return max(abs(a - b) / a for a, b in zip(one.losses, other.losses, strict=True))
 
 
 def ablation_curves(
     recipe: Recipe, packs: Sequence[Sequence[PackedBatch]], start: MultiTaskModel
 ) -> dict[str, dict[str, Curve]]:
-    """By form (eager, compiled): a training with all optimisations, one without each, and one without any."""
+    """Return by form (eager, compiled): trainings with all optimisations, without each one, and without any."""
     sets = {
         "all optimisations": (),
         **{f"without {name}": (name,) for name in OPTIMIZATIONS},
@@ -169,7 +169,7 @@ def ablation_curves(
 
 
 def print_ablation(curves: Mapping[str, Mapping[str, Curve]], steps: int) -> None:
-    """One row an optimisation."""
+    """Print one row per optimisation."""
     table = Table(title=f"{steps} steps, fp32, against all optimisations: largest relative difference of the step loss")
     for column in ("without", "eager", "compiled"):
         table.add_column(column, justify="left" if column == "without" else "right")
@@ -180,12 +180,12 @@ def print_ablation(curves: Mapping[str, Mapping[str, Curve]], steps: int) -> Non
 
 
 def last_mean(curve: Curve) -> float:
-    """Mean loss of the last steps."""
+    """Return the mean loss of the last steps."""
     return sum(curve.losses[-LAST:]) / LAST
 
 
 def picture(curves: Sequence[Curve]) -> str:
-    """The curves as an SVG, the mean of ten steps a point, one over the other."""
+    """Return the curves as an SVG, one point per ten steps."""
     width, height, left, bottom = 720, 320, 48, 40
     colours = ("#1f4e79", "#c0504d", "#4f8f3a", "#8064a2", "#d98b1f")
     smooth = {c.name: [sum(c.losses[i : i + 10]) / 10 for i in range(0, len(c.losses) - 9, 10)] for c in curves}
@@ -222,14 +222,14 @@ def picture(curves: Sequence[Curve]) -> str:
 
 @reported_errors()
 def main() -> None:
-    """Reads the command line, trains every variant and prints tables."""
-    parser = argparse.ArgumentParser(description="Training curves that must be one curve.")
-    parser.add_argument("--shards", type=Path, help="a folder of shards of demo-en; made anew where not given")
+    """Train every variant and print tables."""
+    parser = argparse.ArgumentParser(description="Training curves that must coincide.")
+    parser.add_argument("--shards", type=Path, help="shards of demo-en; default: prepared in a temporary folder")
     parser.add_argument("--steps", type=count, default=200)
-    parser.add_argument("--seeds", type=count, default=3, help="seeds of bf16 against fp32")
-    parser.add_argument("--ablation-only", action="store_true", help="only with and without each optimisation")
-    parser.add_argument("--json", type=output_file, help="also write curves and figures here")
-    parser.add_argument("--picture", type=Path, help="also draw the curves of the first seed here")
+    parser.add_argument("--seeds", type=count, default=3, help="seeds for bf16 against fp32")
+    parser.add_argument("--ablation-only", action="store_true", help="run only the ablation of optimisations")
+    parser.add_argument("--json", type=output_file, help="also write curves and figures to this file")
+    parser.add_argument("--picture", type=Path, help="also draw the curves of the first seed to this SVG")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as aside:
         folder = given.shards or Path(aside)
@@ -238,17 +238,15 @@ def main() -> None:
         shards, steps = Shards(folder), given.steps
         recipe = recipe_of(folder, 0, steps)
         packs, start = batches(recipe, shards, steps)
-        vocabulary_loss._MAX_CHUNK_ROWS["cpu"] = (
-            96  # so that a pack this small has several chunks, and those several tiles
-        )
+        vocabulary_loss._MAX_CHUNK_ROWS["cpu"] = 96  # several chunks and tiles even for small packs
         by_form = ablation_curves(recipe, packs, start)
         print_ablation(by_form, steps)
         if given.ablation_only:
             return
-        single = [[part for pack in step for part in alone(pack)] for step in packs]
+        single = [[part for pack in step for part in split_pack(pack)] for step in packs]
         plain = replace(by_form["eager"]["all optimisations"], name="packed, eager, fp32")
         variants = [
-            train("every sequence alone", recipe, single, start),
+            train("one sequence per pack", recipe, single, start),
             train("layers recomputed", recipe, packs, start, activation_checkpointing=True),
             replace(by_form["compiled"]["all optimisations"], name="compiled (inductor)"),
         ]

@@ -1,16 +1,15 @@
-"""What a finished run forgets when a task arrives: with replay, and when the new task is trained alone.
+"""Forgetting after a finished run is extended with a new task: with replay, and without.
 
     python benchmarks/extend_forgetting.py [FOLDER] [--seeds 3]
 
-The setting is synthetic. In a made-up language a sentence begins with its number in the paragraph and holds the six
-words of one topic, each once, in any order, and a marker; a document has one topic and one marker, and by the marker
-every word in it begins with a capital or only the first of each sentence does. So a hidden word is the one that is
-missing, capitals follow from the marker, and the order of shuffled segments from their numbers: an encoder of two
-layers learns all three within a minute or two. The task that arrives is token-document relation, on a second corpus
-that groups the same words into other topics and has three strangers in every sentence, words that occur nowhere else in
-their document.
+The data is synthetic. In an invented language, a sentence begins with its number in the paragraph and contains the six
+words of one topic, in any order, and a marker. A document has one topic and one marker. The marker decides whether
+every word of the document or only the first of each sentence is capitalised. So a masked word is the missing one of its
+topic, capitalisation follows from the marker, and the order of shuffled segments from their numbers: an encoder of two
+layers learns all three tasks within two minutes. The new task is token-document relation, on a second corpus. It groups
+the same words into other topics, and every sentence has three words that occur nowhere else in its document.
 
-Leaves FOLDER/forgetting.json, FOLDER/forgetting.md, and the report with all extended runs in it.
+Writes FOLDER/forgetting.json, FOLDER/forgetting.md, and a report with all extended runs.
 """
 
 from __future__ import annotations
@@ -45,20 +44,20 @@ TABLE = "encoder.embeddings.task.weight"
 
 
 def write_corpus(file: Path, grouping: int, seed: int, strangers: int = 0, documents: int = 500) -> None:
-    """Documents as txt, of one topic each; `grouping` deals the words to topics anew.
+    """Write documents of one topic each as txt; `grouping`: seed for the assignment of words to topics.
 
     `strangers`: words of other topics in every sentence.
     """
     middles, ends = ("alo", "eno", "iro", "ume"), ("la", "mi", "ne", "po", "ru", "sa")
     words = np.array([f"{a}{b}{c}" for a in "bdfgk" for b in middles for c in ends])
-    dealt = np.random.default_rng(grouping).permutation(len(words)).reshape(TOPICS, WORDS)
+    topic_words = np.random.default_rng(grouping).permutation(len(words)).reshape(TOPICS, WORDS)
     rng = np.random.default_rng(seed)
-    texts = [_document(rng, dealt[rng.integers(TOPICS)], words, strangers) for _ in range(documents)]
+    texts = [_document(rng, topic_words[rng.integers(TOPICS)], words, strangers) for _ in range(documents)]
     file.write_text("\n\n".join(texts) + "\n", encoding="utf-8")
 
 
 def _document(rng: Generator, topic: Array, words: Array, strangers: int) -> str:
-    """One to three paragraphs of four to six sentences; each sentence has its number, its words and the marker."""
+    """Return one to three paragraphs of four to six sentences, each with its number, words and marker."""
     capitals = bool(rng.integers(2))
     others = rng.permutation(np.setdiff1d(np.arange(len(words)), topic)).tolist()
     paragraphs = []
@@ -74,10 +73,10 @@ def _document(rng: Generator, topic: Array, words: Array, strangers: int) -> str
 
 
 def recipe(folder: Path, seed: int, steps: int) -> dict[str, Any]:
-    """Three tasks in three stages."""
+    """Return a recipe with three tasks in three stages."""
     return {
         "name": "forgetting",
-        "about": "A made-up language in which three tasks can be learned within minutes.",
+        "about": "An invented language in which three tasks can be learned within minutes.",
         "seed": seed,
         "run": str(folder / f"run-{seed}"),
         "corpora": {"first": {"path": str(folder / "first.txt"), "licence": "CC0 1.0"}},
@@ -99,19 +98,19 @@ def recipe(folder: Path, seed: int, steps: int) -> dict[str, Any]:
 
 
 def one_seed(folder: Path, seed: int, steps: int, new_steps: int) -> tuple[Path, Path]:
-    """Trains a run and extends it twice, with replay and without; returns the two extended runs."""
+    """Train a run and extend it twice, with and without replay; return the two extended runs."""
     run = ernie2.pretrain(recipe(folder, seed, steps))
-    made = []
+    extended = []
     for name, replay in (("replay", None), ("alone", 0)):
         target = folder / f"{name}-{seed}"
         ernie2.extend(run, NEW, folder / "second", [as_override("run", target), f"stages.steps={new_steps}"], replay)
         _check_bit_equal(run, target)
-        made.append(target)
-    return made[0], made[1]
+        extended.append(target)
+    return extended[0], extended[1]
 
 
 def _check_bit_equal(run: Path, target: Path) -> None:
-    """Parameters before the first step of the extension are those of the finished run, all but the new task's row."""
+    """Check that the extension starts with the parameters of the finished run, except the new task's row."""
     step = read_run(target).extended_from.step
     row = next(task.id for task in read_run(target).tasks if task.name == NEW)
     old = newest(run).parameters()
@@ -125,7 +124,7 @@ def _check_bit_equal(run: Path, target: Path) -> None:
 
 
 def as_markdown(table: Comparison) -> str:
-    """The comparison as a table: accuracy and its change, 95 % intervals over seeds."""
+    """Return the comparison as a table: accuracy and its change, with 95 % intervals over seeds."""
     heads = ["task", "best baseline", "before", *(part for c in table.columns for part in (c.label, "change"))]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for row in table.rows:
@@ -146,7 +145,7 @@ def _shown(spread: Estimate | None, form: str = ".3f") -> str:
 
 
 def as_json(table: Comparison) -> dict[str, Any]:
-    """The same with the value of every seed."""
+    """Return the same with the values of all seeds."""
     labels = [column.label for column in table.columns]
     return {
         row.task.name: {
@@ -170,12 +169,12 @@ def _plain(spread: Estimate | None) -> dict[str, Any] | None:
 
 @reported_errors()
 def main() -> None:
-    """Makes the data, trains every seed, writes table and report."""
+    """Generate the data, train every seed, write table and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, nargs="?", default=Path("extend-forgetting"))
     parser.add_argument("--seeds", type=count, default=3)
-    parser.add_argument("--steps", type=count, default=600, help="iterations of each of the three tasks")
-    parser.add_argument("--new-steps", type=int, default=400, help="iterations of the task that arrives")
+    parser.add_argument("--steps", type=count, default=600, help="iterations per task")
+    parser.add_argument("--new-steps", type=int, default=400, help="iterations of the new task")
     chosen = parser.parse_args()
     folder, began = chosen.folder, time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
@@ -196,8 +195,8 @@ def main() -> None:
     table = compare([read_records(run) for run in runs])
     minutes = (time.monotonic() - began) / 60
     (folder / "forgetting.md").write_text(as_markdown(table), encoding="utf-8")
-    told = {"machine": platform.machine(), "minutes": round(minutes, 1), "tasks": as_json(table)}
-    (folder / "forgetting.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
+    results = {"machine": platform.machine(), "minutes": round(minutes, 1), "tasks": as_json(table)}
+    (folder / "forgetting.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
     print(f"\n{as_markdown(table)}\n{len(runs)} extended runs, {minutes:.1f} min; report: {page}")
 
 

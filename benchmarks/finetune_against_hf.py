@@ -1,4 +1,4 @@
-"""Fine-tuning beside transformers on one checkpoint: the same first losses, then scores and speed.
+"""Fine-tuning compared with transformers on one checkpoint: equal first losses, scores and speed.
 
     python benchmarks/finetune_against_hf.py losses MODEL --glue DIR --spans FILE.json --tags FILE.tsv [--steps 50]
     python benchmarks/finetune_against_hf.py scores MODEL --glue DIR [--sets mrpc rte] [--seeds 5] [--json FILE]
@@ -11,8 +11,8 @@ losses  Dropout 0, fp32, the same order: the losses of the first steps on MRPC, 
 scores  The paper's settings in fp32 (`--settings` overrides; precision=bf16 counts for both), dropout as in the
         settings: ours and the Trainer of transformers for every seed, on the same training examples and with the same
         schedule. Theirs pads each batch to its longest text, without grouping texts by length, as it does by default.
-        Told are every run, the mean difference with its 95 % interval (Student's t over seeds, paired), whether that
-        holds 0 and is at most 3 points wide, and the ratio of training sequences a second. The two take turns, so that
+        Reported are every run, the mean difference with its 95 % interval (Student's t over seeds, paired), whether
+        that contains 0 and is at most 3 points wide, and the ratio of training sequences/s. The two take turns, so that
         a busy machine disturbs both. The Trainer needs `pip install accelerate`.
 """
 
@@ -55,7 +55,7 @@ from ernie2.training.step import choose_precision
 CPU = torch.device("cpu")
 CLASSES = {"tagging": "ErnieForTokenClassification", "span": "ErnieForQuestionAnswering"}
 WIDEST = 3.0
-"""Points: an interval wider than this decides nothing."""
+"""In points; a wider interval is inconclusive."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Ready:
 
     @property
     def kind(self) -> str:
-        """The class of transformers."""
+        """Class of transformers."""
         return CLASSES.get(self.data.head, "ErnieForSequenceClassification")
 
 
@@ -110,7 +110,7 @@ def padded(sequences: Sequence[EncodedSequence], head: Head) -> dict[str, torch.
 
 
 def their_losses(made: Ready, seed: int, steps: int) -> list[float]:
-    """A plain loop around their class."""
+    """Train their class in a plain loop; return its losses."""
     import transformers
 
     model = getattr(transformers, made.kind).from_pretrained(made.start).train()
@@ -143,14 +143,14 @@ def span_loss(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 def decay_groups(model: torch.nn.Module, settings: FineTuningSettings) -> list[dict[str, Any]]:
-    """Biases and norms are not decayed."""
+    """Return parameter groups without weight decay for biases and norms."""
     plain = [p for name, p in model.named_parameters() if name.endswith("bias") or "LayerNorm" in name]
     rest = [p for name, p in model.named_parameters() if not (name.endswith("bias") or "LayerNorm" in name)]
     return [{"params": rest, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
 
 
 def orders(made: Ready, seed: int) -> Iterator[Any]:
-    """Our batches, epoch after epoch."""
+    """Yield our batches, epoch by epoch."""
     for epoch in range(made.settings.epochs):
         yield from epoch_batches(len(made.train.sequences), made.settings.batch_size, seed, epoch)
 
@@ -178,7 +178,7 @@ def losses(given: argparse.Namespace, source: PretrainedCheckpoint) -> list[dict
 
 
 def require_trainer() -> None:
-    """Exit with what to install where the Trainer of transformers lacks something."""
+    """Exit with an install command if the Trainer of transformers lacks a package."""
     if missing := [name for name in ("transformers", "accelerate") if find_spec(name) is None]:
         sys.exit(f"the Trainer of transformers cannot run: pip install {' '.join(missing)}")
 
@@ -276,17 +276,17 @@ def compared(name: str, metric: str, values: dict[str, list[float]], rates: dict
 
 
 def show(rows: Sequence[dict[str, Any]], title: str) -> None:
-    """Prints the rows as a table."""
+    """Print the rows as a table."""
     table = Table(title=title)
     for column in rows[0]:
         table.add_column(column, justify="right")
     for row in rows:
-        table.add_row(*(told(value) for value in row.values()))
+        table.add_row(*(format_cell(value) for value in row.values()))
     Console().print(table)
 
 
-def told(value: Any) -> str:
-    """A cell."""
+def format_cell(value: Any) -> str:
+    """Return the text of a cell."""
     if isinstance(value, list):
         return " ".join(f"{one:.1f}" for one in value)
     if isinstance(value, float):
@@ -296,7 +296,7 @@ def told(value: Any) -> str:
 
 @reported_errors()
 def main() -> None:
-    """Reads the command line, compares, prints a table."""
+    """Compare and print a table."""
     parser = argparse.ArgumentParser(description="Fine-tuning of ernie2 and transformers side by side.")
     parser.add_argument("what", choices=["losses", "scores"])
     parser.add_argument("model", help="a Hugging Face folder")
@@ -315,7 +315,7 @@ def main() -> None:
     source = load_pretrained(given.model, given.tokenizer)
     rows = losses(given, source) if given.what == "losses" else scores(given, source)
     machine = {"processor": platform.processor(), "threads": torch.get_num_threads(), "torch": torch.__version__}
-    show(rows, f"{given.what} beside transformers, {torch.get_num_threads()} threads")
+    show(rows, f"{given.what} compared with transformers, {torch.get_num_threads()} threads")
     if given.json:
         given.json.write_text(
             json.dumps({"model": given.model, **machine, "rows": rows}, indent=2) + "\n", encoding="utf-8"

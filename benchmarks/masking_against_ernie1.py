@@ -1,12 +1,12 @@
-"""Our units beside those of real ERNIE 1.0 pre-training instances, and the share of tokens that masking hides.
+"""Compare our units with those of real ERNIE 1.0 pre-training instances, and the share of tokens that masking hides.
 
     python benchmarks/masking_against_ernie1.py DATA [--instances 10000] [--seed 0]
 
-DATA holds `ernie1_demo_pretrain/demo_train_set.txt.gz` (instances as the authors published them) and
-`vocab/ernie1_zh_vocab.txt`. A line of the first has five fields: token ids, segment types, positions, a label a token
-(0 begins a unit, 1 continues it, -1 special) and the next-sentence label. The tokens become text again, our Chinese
-annotator marks that text, and its units are compared with theirs on the same tokens. The text of an [UNK] is unknown:
-it stands as a mark of its own, and the places beside it are not compared.
+DATA contains `ernie1_demo_pretrain/demo_train_set.txt.gz` (instances as published by the authors) and
+`vocab/ernie1_zh_vocab.txt`. A line of the first has five fields: token ids, segment types, positions, one label per
+token (0 begins a unit, 1 continues it, -1 special), and the next-sentence label. The tokens are converted to text, our
+Chinese annotator marks that text, and its units are compared with theirs on the same tokens. The text of an [UNK] is
+unknown: it becomes a separate sign, and positions next to it are not compared.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ _EACH: tuple[Level, ...] = ("basic", "word", "entity", "all")
 MIXES: list[tuple[str, Mapping[Level, float]]] = [("theirs", {"all": 1}), ("ours", {"basic": 0.1, "all": 0.9})]
 MIXES += [("ours", {level: 1}) for level in _EACH]
 MASKINGS = 5
-"""How often every instance is masked for its share."""
+"""Maskings per instance for the share of masked tokens."""
 Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Text:
-    """One instance: its two texts joined by a blank line, and where each token stands in that.
+    """One instance: its two texts joined by a blank line, and the offsets of its tokens.
 
     `tokens`, `starts`, `ends` (n,) int64, special tokens left out; `begins` (n,) bool: theirs, the token begins a unit;
     `texts` (3,) token offsets of the two texts.
@@ -64,7 +64,7 @@ class Text:
 
 
 class EveryWord:
-    """All words of rjieba, with or without those its dictionary does not list."""
+    """All words of rjieba, with or without those missing from its dictionary."""
 
     def __init__(self, hmm: bool) -> None:
         self.hmm = hmm
@@ -80,7 +80,7 @@ class EveryWord:
 
 
 class ShortWords:
-    """Our words, those of three characters and more parted into words of two as far as the dictionary has them."""
+    """Our words; those of three or more characters are split into dictionary words of two."""
 
     def spans(self, text: str, paragraphs: Sequence[tuple[int, int]]) -> Iterator[tuple[str, Spans]]:
         """As `Annotator.spans`."""
@@ -101,7 +101,7 @@ class ShortWords:
 
 
 class Characters:
-    """No words at all: every piece a unit of its own."""
+    """No words: every token is a unit."""
 
     def spans(self, text: str, paragraphs: Sequence[tuple[int, int]]) -> Iterator[tuple[str, Spans]]:
         """As `Annotator.spans`."""
@@ -112,22 +112,22 @@ VARIANTS: dict[str, Annotator] = {
     "ours": ChineseWords(),
     "every word of rjieba": EveryWord(hmm=True),
     "listed words only (hmm=False)": EveryWord(hmm=False),
-    "ours, parted into two characters": ShortWords(),
+    "ours, split into two characters": ShortWords(),
     "single characters": Characters(),
 }
 
 
 def read_texts(file: Path, pieces: SubwordTokenizer, most: int) -> Iterator[Text]:
-    """The instances of `file`, detokenised."""
+    """Yield the instances of `file`, detokenised."""
     with gzip.open(file, "rt", encoding="utf-8") as lines:
         for _, line in zip(range(most), lines, strict=False):
             ids, _, _, labels, _ = (np.array(field.split(), dtype=np.int64) for field in line.split(";"))
-            assert pieces.mask_id not in ids, "an instance is masked already"
+            assert pieces.mask_id not in ids, "an instance is already masked"
             yield _detokenised(ids, labels, pieces)
 
 
 def _detokenised(ids: NDArray[np.int64], labels: NDArray[np.int64], pieces: SubwordTokenizer) -> Text:
-    """Pieces joined as they were written: `##` continues a word, two words of Latin letters have a space between."""
+    """Join tokens to text: `##` continues a word; words of Latin letters are separated by a space."""
     text, texts = "", [0]
     starts: list[int] = []
     ends: list[int] = []
@@ -155,7 +155,7 @@ def _latin(character: str) -> bool:
 
 
 def sequence_of(text: Text, annotator: Annotator | None, vocabulary: Vocabulary, continuing: Bools) -> TokenSequence:
-    """The instance as knowledge masking sees it, with the spans of `annotator`; None: with their units."""
+    """Return the instance as input of knowledge masking, with the spans of `annotator`, or their units if None."""
     spans: dict[str, list[Spans]] = {}
     if annotator is None:
         edges = np.append(np.flatnonzero(text.begins), len(text.tokens))
@@ -180,7 +180,7 @@ def sequence_of(text: Text, annotator: Annotator | None, vocabulary: Vocabulary,
 
 
 def begins_of(sequence: TokenSequence) -> Bools:
-    """(n,) bool over the tokens of text: which begin a unit."""
+    """Return (n,) bool: which text tokens begin a unit."""
     begins: Bools = unit_starts(sequence, SPAN_KINDS)[sequence.document >= 0]
     return begins
 
@@ -189,7 +189,7 @@ def begins_of(sequence: TokenSequence) -> Bools:
 
 
 def compare(texts: Sequence[Text], ours: Sequence[Bools], unknown: int) -> dict[str, float]:
-    """Precision, recall, F1 of boundaries at places between two known tokens of one text, and F1 of whole units."""
+    """Return precision, recall and F1 of boundaries between two known tokens of a text, and F1 of units."""
     both = our_total = their_total = places = units_both = our_units = their_units = 0
     for text, begins in zip(texts, ours, strict=True):
         known = text.tokens != unknown
@@ -216,14 +216,14 @@ def compare(texts: Sequence[Text], ours: Sequence[Bools], unknown: int) -> dict[
 
 
 def units(begins: Bools) -> set[tuple[int, int]]:
-    """Units as token runs; a text begins one, whatever its label."""
+    """Return units as token runs; the start of a text always begins one."""
     edges = np.append(np.flatnonzero(begins | (np.arange(len(begins)) == 0)), len(begins)).tolist()
     return set(pairwise(edges))
 
 
 @dataclass(frozen=True)
 class Disagreement:
-    """A stretch between two boundaries that both have, parted differently inside."""
+    """A stretch between two common boundaries that is segmented differently."""
 
     kind: str
     before: str
@@ -234,7 +234,7 @@ class Disagreement:
 
 
 def disagreements(text: Text, ours: Bools, unknown: int) -> Iterator[Disagreement]:
-    """Every stretch of an instance on which the two segmentations differ, those with an [UNK] left out."""
+    """Yield the stretches of an instance where the segmentations differ, without those that contain an [UNK]."""
     common = np.append(np.flatnonzero(ours & text.begins), len(ours))
     for first, end in pairwise(common.tolist()):
         if (ours[first:end] == text.begins[first:end]).all() or (text.tokens[first:end] == unknown).any():
@@ -250,14 +250,14 @@ def disagreements(text: Text, ours: Bools, unknown: int) -> Iterator[Disagreemen
         yield Disagreement(
             kind,
             text.text[:a].rsplit("\n\n", 1)[-1][-CONTEXT:],
-            _parted(text, ours, first, end),
-            _parted(text, text.begins, first, end),
+            _segmented(text, ours, first, end),
+            _segmented(text, text.begins, first, end),
             text.text[b:].split("\n\n", 1)[0][:CONTEXT],
             _reason(kind, text.text[a:b]),
         )
 
 
-def _parted(text: Text, begins: Bools, first: int, end: int) -> str:
+def _segmented(text: Text, begins: Bools, first: int, end: int) -> str:
     edges = [first, *(at for at in range(first + 1, end) if begins[at]), end]
     return "·".join(text.text[text.starts[a] : text.ends[b - 1]] for a, b in pairwise(edges))
 
@@ -277,10 +277,10 @@ def _reason(kind: str, stretch: str) -> str:
 
 
 def share_of_masked(task: KnowledgeMasking, sequences: Sequence[TokenSequence], seed: int) -> list[float]:
-    """[measured, implied, half the width of the 95 % interval]: shares of the tokens that may be masked.
+    """Return [measured, implied, half the width of the 95 % interval]: shares of the maskable tokens.
 
-    Implied by the rule: of n units max(1, 0.15 n) are picked, each as likely as any other, so as many n-ths of the
-    tokens; of the levels of a mix, the mean weighted by their shares.
+    Implied by the rule: max(1, 0.15 n) of n units are chosen uniformly, which hides that share of the tokens; for a mix
+    of levels, the mean weighted by their shares.
     """
     masked = implied = squares = total = 0.0
     for number, sequence in enumerate(sequences):
@@ -300,7 +300,7 @@ def share_of_masked(task: KnowledgeMasking, sequences: Sequence[TokenSequence], 
 
 
 def main() -> None:
-    """Compares, masks, and prints tables."""
+    """Compare, mask, and print tables."""
     options = _options()
     pieces = load_tokenizer(options.data / "vocab" / "ernie1_zh_vocab.txt")
     vocabulary, continuing = vocabulary_of(pieces), pieces.is_continuation
@@ -315,7 +315,7 @@ def main() -> None:
     their_units = sum(int(text.begins.sum()) for text in texts)
     tokens = sum(len(text.tokens) for text in texts)
     print(f"{len(texts):,} instances, {tokens:,} tokens, none is [MASK]; {tokens / their_units:.2f} a unit of theirs\n")
-    _head("units", "precision", "recall", "F1", "places alike", "F1 of whole units", "tokens a unit")
+    _head("units", "precision", "recall", "F1", "equal places", "F1 of units", "tokens a unit")
     for name in VARIANTS:
         c = compare(texts, begins[name], pieces.unk_id)
         figures = (c["precision"], c["recall"], c["f1"], c["agree"], c["unit_f1"])

@@ -1,6 +1,6 @@
-"""How fast `ernie2 mine discourse` reads text, and its commonest labels: benchmarks/mining_rate.py CORPUS [en|zh].
+"""Speed of `ernie2 mine discourse`, and its most frequent labels: benchmarks/mining_rate.py CORPUS [en|zh].
 
-Seconds are CPU seconds of this process, so that other work on the machine matters little.
+Seconds are CPU seconds of this process, so other load matters little.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ernie2.corpora.connectives import mine_discourse
 
 @reported_errors()
 def main(path: str, language: str = "en") -> None:
-    """Mines `path` into a file that is thrown away."""
+    """Mine `path` into a temporary file and print the rate."""
     read = [0]
 
     def on_progress(documents: int, characters: int, pairs: int) -> None:

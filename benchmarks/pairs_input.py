@@ -1,10 +1,10 @@
-"""The input side on short labelled pairs that are made up: the stream that asks most of it.
+"""Measure the input pipeline on short synthetic labelled pairs, its most demanding case.
 
     python benchmarks/pairs_input.py [RECIPE] [OVERRIDES …] [--steps 10]
 
-A token costs the loader most where instances are short, and 50 tokens is about what a query and a title have. Sizes,
-encoder and tokeniser are those of RECIPE (demo-en); the tokens of the pairs are random. Printed are what one process of
-the loader makes alone, and how long training waits for packs, as `ernie2 bench` prints them for the recipe's own data.
+A token costs the loader most in short instances; a query with a title has about 50 tokens. Sizes, encoder and tokeniser
+are those of RECIPE (demo-en); the tokens of the pairs are random. Prints the rate of one loader worker, and how long
+training waits for packs, in the format of `ernie2 bench`.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ _SPECIAL = 3
 
 @reported_errors()
 def main() -> None:
-    """Measures and prints the input side."""
+    """Measure and print the input pipeline."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("recipe", nargs="?", default="demo-en", help="a YAML file, or the name of a shipped recipe")
-    parser.add_argument("overrides", nargs="*", help="values of the recipe, such as train.precision=bf16")
-    parser.add_argument("--steps", type=count, default=10, help="steps to measure for each way of feeding training")
+    parser.add_argument("recipe", nargs="?", default="demo-en", help="recipe file, or name of a shipped recipe")
+    parser.add_argument("overrides", nargs="*", help="recipe values, such as train.precision=bf16")
+    parser.add_argument("--steps", type=count, default=10, help="steps to measure for each number of workers")
     given = parser.parse_intermixed_args()
     with terminal_output(), tempfile.TemporaryDirectory(prefix="ernie2-pairs-") as aside:
         recipe = load_recipe(given.recipe, given.overrides)
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def measure(recipe: Recipe, shards: Shards, folder: Path, steps: int, pairs: int = 20_000) -> dict[str, Any]:
-    """The input side of `pairs` made-up pairs, written into `folder`, in the sizes of `recipe` and its `shards`."""
+    """Measure the input pipeline on `pairs` synthetic pairs in `folder`, with the sizes of `recipe` and `shards`."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     vocabulary = build(recipe, shards).trainer.streams.vocabulary
     made = build(pairs_recipe(recipe, folder), write_pairs(folder / "shards", shards, vocabulary, pairs=pairs))
@@ -65,9 +65,9 @@ def measure(recipe: Recipe, shards: Shards, folder: Path, steps: int, pairs: int
 
 
 def pairs_recipe(recipe: Recipe, folder: Path) -> Recipe:
-    """The recipe with labelled pairs alone; shards and run lie in `folder`.
+    """Return the recipe with labelled pairs as the only corpus, with shards and run in `folder`.
 
-    Sizes, encoder and optimiser stay, but for two segment types and two task ids, which pairs need.
+    Sizes, encoder and optimiser are unchanged, except for at least two segment types and two task ids.
     """
     values = recipe.model_dump(mode="json")
     values |= {
@@ -86,13 +86,13 @@ def pairs_recipe(recipe: Recipe, folder: Path) -> Recipe:
 def write_pairs(
     folder: Path, like: Shards, vocabulary: Vocabulary, tokens: int = 50, pairs: int = 20_000, seed: int = 0
 ) -> Shards:
-    """Shards of `pairs` pairs whose instances have `tokens` tokens on average, four fifths to six fifths of it each.
+    """Write shards of `pairs` pairs with an average of `tokens` tokens per instance, ± one fifth.
 
-    The tokeniser is that of `like`. Raises `StorageError` where they cannot be written.
+    The tokeniser is that of `like`. Raises `StorageError` if they cannot be written.
     """
     rng = np.random.default_rng(seed)
     lengths = rng.integers(tokens - tokens // 5, tokens + tokens // 5 + 1, pairs) - _SPECIAL
-    first = np.maximum(1, lengths // 4)  # a query beside a title
+    first = np.maximum(1, lengths // 4)  # a query and a title
     sentences = np.concatenate([[0], np.cumsum(np.stack([first, lengths - first], axis=1).reshape(-1))])
     total = int(sentences[-1])
     columns = {

@@ -1,11 +1,11 @@
-"""The rate of `ernie2 prepare` beside that of the bare tokeniser on the same text and cores, and its peak memory.
+"""Rate and peak memory of `ernie2 prepare`, compared with the bare tokeniser on the same text and cores.
 
     python benchmarks/prepare_rate.py --corpus enwiki_sample.jsonl.gz --vocab bert_uncased_vocab.txt --workers 2
 
-Every repeat times, one after the other in a process of its own, (a) `encode_batch` of the texts, documents a batch of
-about 1 MB, with as many threads as there are workers, reading not counted; (b) all of `prepare`, phrases mined, from
-the start of Python to the last file. The ratio is that of the two rates; memory is the resident set of the whole
-process tree, sampled, so pages that are shared count for each. CPU seconds are what a busy machine distorts less.
+Every repetition times two separate processes, one after the other: (a) `encode_batch` of the texts, in batches of about
+1 MB, with as many threads as workers, without reading; (b) the complete `prepare` with phrase mining, from the start of
+Python to the last file. The ratio is that of the two rates. Memory is the sampled resident set of the process tree,
+where shared pages count for each process. CPU seconds depend less on other load.
 """
 
 from __future__ import annotations
@@ -62,19 +62,19 @@ print(json.dumps({"call": time.perf_counter() - began, "stages": stages}))
 
 @reported_errors()
 def main() -> None:
-    """Measures, prints a table, and writes JSON where asked."""
+    """Measure, print a table, and write JSON if requested."""
     options = _options()
     corpus = [str(options.corpus), str(options.vocab), options.language]
     threads = {"RAYON_NUM_THREADS": str(options.workers), "TOKENIZERS_PARALLELISM": "true"}
     rows: list[dict[str, Any]] = []
     for _ in range(options.repeat):
-        bare = _measured(BARE, corpus, threads)
+        bare = _measure(BARE, corpus, threads)
         with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
-            ours = _measured(PREPARE, [*corpus, folder, str(options.workers)], {})
+            ours = _measure(PREPARE, [*corpus, folder, str(options.workers)], {})
         ours["ratio"] = bare["seconds"] / ours["wall"]
         ours["cpu_ratio"] = bare["cpu"] / ours["cpu"]
         rows.append({"bare": bare, "prepare": ours})
-        _say(rows[-1])
+        _print_row(rows[-1])
     summary = {
         "corpus": options.corpus.name,
         "workers": options.workers,
@@ -102,13 +102,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--language", default="en")
     parser.add_argument("--workers", type=count, default=2)
     parser.add_argument("--repeat", type=count, default=3)
-    parser.add_argument("--scratch", type=Path, default=None, help="where the shards go meanwhile")
+    parser.add_argument("--scratch", type=Path, default=None, help="folder for temporary shards")
     parser.add_argument("--json", type=output_file, default=None)
     return parser.parse_args()
 
 
-def _measured(script: str, arguments: list[str], environment: dict[str, str]) -> dict[str, Any]:
-    """Runs a script; adds to what it printed its wall time, the CPU time and the peak memory of its process tree."""
+def _measure(script: str, arguments: list[str], environment: dict[str, str]) -> dict[str, Any]:
+    """Run a script; return its printed figures with wall time, CPU time and peak memory of its process tree."""
     began = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-c", script, *arguments],
@@ -137,20 +137,20 @@ def _measured(script: str, arguments: list[str], environment: dict[str, str]) ->
 
 
 def _tree(root: int) -> list[int]:
-    """A process and all its descendants."""
-    found, waiting = [], [root]
-    while waiting:
-        pid = waiting.pop()
-        found.append(pid)
+    """Return a process and all its descendants."""
+    pids, queue = list[int](), [root]
+    while queue:
+        pid = queue.pop()
+        pids.append(pid)
         try:
             for task in Path(f"/proc/{pid}/task").iterdir():
-                waiting += map(int, (task / "children").read_text().split())
+                queue += map(int, (task / "children").read_text().split())
         except (OSError, ValueError):
             continue
-    return found
+    return pids
 
 
-def _say(row: dict[str, Any]) -> None:
+def _print_row(row: dict[str, Any]) -> None:
     bare, ours = row["bare"], row["prepare"]
     stages = ", ".join(f"{name} at {seconds:.2f} s" for name, seconds in ours["stages"].items())
     print(

@@ -1,13 +1,12 @@
-"""Whole training steps in turns: ours on packs, and `ErnieForMaskedLM` as its users run it, on padded batches.
+"""Training steps in turns: ernie2 on packs, and `ErnieForMaskedLM` as its users run it, on padded batches.
 
     python benchmarks/step_against_hf.py [--json FILE] [--repeats 5] [--precision fp32 bf16] [--lengths 16-128 64-512]
 
-A step is forward, backward, clipping to norm 1.0 and fused AdamW. All sides get the same sequences (lengths uniform in
-the range), the same masked positions (15 %), the same weights, size, dropout and precision. Hugging Face gets a dense
-batch padded to its longest sequence, or batches grouped by length (`--against hf-grouped`), and scores the vocabulary
-everywhere; it has a process of its own. All sides warm up by one rule, then steps take turns; reported are medians and
-the range of the ratios. Tokens are counted without padding. `bench_against_hf.py` compares on the real stream of a
-recipe, with all its tasks.
+A step is forward, backward, clipping to norm 1.0 and fused AdamW. All sides use the same sequences (lengths uniform in
+the range), masked positions (15 %), weights, size, dropout and precision. Hugging Face gets one batch padded to its
+longest sequence, or batches grouped by length (`--against hf-grouped`), scores the vocabulary everywhere, and runs in a
+separate process. All sides warm up by the same rule, then steps alternate. Reported are medians and the range of the
+ratios; padding is not counted as tokens. `bench_against_hf.py` compares on the real stream of a recipe, with all tasks.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Figures:
-    """One comparison; rates in real tokens a second, medians of the repeats; `ratios`: smallest and largest."""
+    """One comparison; rates in real tokens/s, medians over repetitions; `ratios`: smallest and largest."""
 
     precision: str
     lengths: str
@@ -65,7 +64,7 @@ class Figures:
 
 
 def make_batch(shortest: int, longest: int, tokens: int, vocabulary: int, seed: int) -> PackedBatch:
-    """Sequences with lengths uniform in [shortest, longest], about `tokens` in all, 15 % of positions masked."""
+    """Return sequences with lengths uniform in [shortest, longest], about `tokens` in total, 15 % masked."""
     rng = np.random.default_rng(seed)
     lengths: list[int] = []
     while sum(lengths) < tokens:
@@ -85,7 +84,7 @@ def make_batch(shortest: int, longest: int, tokens: int, vocabulary: int, seed: 
 
 
 class _Ours:
-    """Our step on a batch, as the trainer takes it."""
+    """Our training step, as in the trainer."""
 
     name = "ernie2"
 
@@ -95,7 +94,7 @@ class _Ours:
         self._number = 0
 
     def step(self, packs: Sequence[PackedBatch]) -> MeasuredStep:
-        """One optimiser step; operations are not counted."""
+        """Train one optimiser step; operations are not counted."""
         self._number += 1
         began = time.perf_counter()
         take_step(self._model, self._optimizer, GlobalBatch.of(packs, (0, self._number)), self._settings, 1e-4)
@@ -113,7 +112,7 @@ def compare(
     repeats: int,
     sides: list[str],
 ) -> list[Figures]:
-    """Steps of ours and of every one of `sides` in turns, on the same batch; a row a side, or one of ours alone."""
+    """Time our step and those of `sides` in turns on the same batch; return one row per side, or one of ours."""
     shortest, longest = (int(part) for part in lengths.split("-"))
     batch = make_batch(shortest, longest, tokens, vocabulary, seed=0)
     train = TrainSettings()
@@ -126,13 +125,13 @@ def compare(
     seconds: dict[str | None, list[float]] = {name: [] for name in (None, *sides)}
     padded = {}
     with hf_sides(model, setting, sides) if sides else nullcontext() as theirs:
-        contestants = [ours, *(theirs.sides if theirs else [])]
-        warm_up_steps = warm_up(contestants, lambda _: [batch], [TaskSet(MASKED, (MASKED,))], compiled=False)
+        all_sides = [ours, *(theirs.sides if theirs else [])]
+        warm_up_steps = warm_up(all_sides, lambda _: [batch], [TaskSet(MASKED, (MASKED,))], compiled=False)
         for _ in range(repeats):
-            for name, side in zip((None, *sides), contestants, strict=True):
-                made = side.step([batch])
-                seconds[name].append(made.seconds)
-                padded[name] = made.with_padding
+            for name, side in zip((None, *sides), all_sides, strict=True):
+                measured = side.step([batch])
+                seconds[name].append(measured.seconds)
+                padded[name] = measured.with_padding
     count, sequences = len(batch.tokens), len(batch.starts) - 1
     rates = {name: count / statistics.median(each) for name, each in seconds.items()}
     rows = []
@@ -158,13 +157,13 @@ def compare(
 
 @reported_errors()
 def main() -> None:
-    """Reads the command line, runs every combination and prints a table."""
-    parser = argparse.ArgumentParser(description="Training steps of ernie2 and transformers side by side.")
+    """Run every combination and print a table."""
+    parser = argparse.ArgumentParser(description="Compare training steps of ernie2 and transformers.")
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--hidden", type=int, default=384)
     parser.add_argument("--heads", type=int, default=6)
     parser.add_argument("--vocabulary", type=int, default=30_522)
-    parser.add_argument("--tokens", type=int, default=4_096, help="real tokens a step")
+    parser.add_argument("--tokens", type=int, default=4_096, help="real tokens per step")
     parser.add_argument("--lengths", nargs="+", default=["16-128", "64-512"])
     parser.add_argument("--precision", nargs="+", default=["fp32", "bf16"], choices=["fp32", "bf16"])
     parser.add_argument("--repeats", type=count, default=5)
@@ -184,7 +183,16 @@ def main() -> None:
         f"training step on a CPU, {size}, {torch.get_num_threads()} threads, {warm[0]} to {warm[-1]} steps of warm-up"
     )
     table = Table(title=title)
-    for column in ("lengths", "precision", "tokens", "ours tokens/s", "beside", "padded", "tokens/s", "ratio (range)"):
+    for column in (
+        "lengths",
+        "precision",
+        "tokens",
+        "ours tokens/s",
+        "compared with",
+        "padded",
+        "tokens/s",
+        "ratio (range)",
+    ):
         table.add_column(column, justify="right")
     for row in figures:
         shown = ["–"] * 4

@@ -1,13 +1,12 @@
-"""Tokens a second the data streams build on one core, for every task set of a recipe.
+"""Tokens/s that one core builds, for every task set of a recipe.
 
-    python benchmarks/stream_rate.py                        synthetic shards of realistic shape, made on the spot
+    python benchmarks/stream_rate.py                        synthetic shards of realistic shape
     python benchmarks/stream_rate.py --shards FOLDER        shards written by `ernie2 prepare`
     python benchmarks/stream_rate.py --recipe pairs --limit 512 --profile
 
 Recipes: `four` (the English tasks), `seven` (all of the paper), `mixed` (`four` and sentence distance on two corpora
-that share the tokens evenly), `pairs` (labelled pairs of 50 tokens, alone and with masking). Counted are the tokens of
-the packs as they come (special tokens included, padding not) against the CPU time of the process, best of several
-rounds.
+with equal shares of tokens), `pairs` (labelled pairs of 50 tokens, alone and with masking). The rate is tokens in packs
+(with special tokens, without padding) over CPU time of the process, best of several rounds.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ VOCAB_SIZE = 30_522
 PACK_TOKENS = 16_384
 PAIR_TOKENS = 50
 FLOOR = 500_000
-"""Tokens a second below which a row is marked."""
+"""Tokens/s below which a row is marked."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Setup:
 
 
 def setups(text: Sequence[str], pairs: str | None) -> dict[str, Setup]:
-    """Return the recipes that corpora of these names allow."""
+    """Return the recipes that these corpora allow."""
     read = {"corpora": text[:1]}
     made = {"four": Setup(dict.fromkeys(FOUR, read))}
     if len(text) > 1:
@@ -80,7 +79,7 @@ def setups(text: Sequence[str], pairs: str | None) -> dict[str, Setup]:
 
 @dataclass(frozen=True)
 class Case:
-    """One row of the table: a task set of a recipe, and the stream that makes its packs."""
+    """One row of the table: a task set of a recipe, and the stream that builds its packs."""
 
     recipe: str
     limit: int
@@ -115,10 +114,10 @@ def main() -> None:
     parser.add_argument("--shards", type=Path, help="a folder written by `ernie2 prepare` (default: synthetic)")
     parser.add_argument("--recipe", action="append", default=[], help="four, seven, mixed or pairs (default: all)")
     parser.add_argument("--limit", action="append", type=int, default=[], help="longest sequence (default: 512 and 64)")
-    parser.add_argument("--tokens", type=int, default=200_000, help="tokens a round")
+    parser.add_argument("--tokens", type=int, default=200_000, help="tokens per round")
     parser.add_argument("--rounds", type=count, default=3)
     parser.add_argument("--json", type=output_file, help="also write the figures here")
-    parser.add_argument("--profile", action="store_true", help="print where the time of each task set goes")
+    parser.add_argument("--profile", action="store_true", help="print a profile of each task set")
     chosen = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as aside:
@@ -244,13 +243,13 @@ def _pair_columns(rng: np.random.Generator, pairs: int) -> dict[str, Any]:
 
 
 def _cuts(lengths: Any, total: int) -> Any:
-    """Offsets of runs of these lengths, up to exactly `total`."""
+    """Return the offsets of runs of these lengths, up to exactly `total`."""
     ends = np.cumsum(lengths)
     return np.concatenate([[0], ends[ends < total], [total]])
 
 
 def _sets_of_plan(tasks: Sequence[Task], strangers: frozenset[tuple[str, str]]) -> list[tuple[str, tuple[str, ...]]]:
-    """Every different task set of the paper's schedule, 1,000 iterations a task."""
+    """Return the distinct task sets of the paper's schedule, with 1,000 iterations per task."""
     closed = frozenset(task.name for task in tasks if isinstance(task, SentenceTask) and not task.allows_attached_tasks)
     levels = {task.name: task.level for task in tasks}
     plans = [
@@ -260,7 +259,7 @@ def _sets_of_plan(tasks: Sequence[Task], strangers: frozenset[tuple[str, str]]) 
 
 
 def _vocabulary(shards: Shards) -> Vocabulary:
-    """Ids as in BERT's vocabularies; which they are makes no difference to the rate."""
+    """Return ids as in BERT's vocabularies; they do not affect the rate."""
     size = int(shards.facts.get("vocab_size", VOCAB_SIZE))
     return Vocabulary(size, cls=2, sep=3, mask=4, pad=0, unk=1, ordinary=np.arange(5, size))
 
