@@ -43,7 +43,7 @@ def test_the_rate_of_the_trainer_is_that_of_real_sequences(monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--sets", "mrpc", "bogus"], "--sets bogus: made-up texts are like mrpc, cola"),
+        (["--sets", "mrpc", "bogus"], "--sets bogus: synthetic texts exist for mrpc, cola"),
         (["--size", "6"], "--size: invalid size value: '6'"),
         (["--size", "6x0"], "--size: invalid size value"),
         (["--steps", "0"], "--steps: invalid count value"),
