@@ -81,7 +81,7 @@ def time_variants(
     """
     torch._dynamo.config.recompile_limit = _MAX_GRAPHS
     sides = [_VariantSide(form, recipe, shards, device) for form in measured]
-    trainer, packs_of = sides[0].trainer, sides[0].ours.taker.packs
+    trainer, packs_of = sides[0].trainer, sides[0].ours.runner.packs
     counts = task_sets(trainer.plans)
     sets = list(dict.fromkeys(sample_task_sets(counts, steps)))
 

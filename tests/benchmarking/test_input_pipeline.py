@@ -27,12 +27,12 @@ def test_the_share_waited_is_that_of_making_packs(tmp_path: Path, monkeypatch: p
         now[0] += 1.0
         return pack(*arguments)
 
-    class SlowTaker(StepRunner):
+    class SlowRunner(StepRunner):
         def train(self, packs: Any) -> float:
             now[0] += 6.0
             return 6.0
 
     monkeypatch.setattr(trainer.streams, "pack", slow_pack)
-    made = measure_loader_wait(SlowTaker(trainer), list(task_sets(trainer.plans)), 0, 3)
+    made = measure_loader_wait(SlowRunner(trainer), list(task_sets(trainer.plans)), 0, 3)
     assert made["share"] == pytest.approx(2 / 8)
     assert (made["workers"], made["steps"]) == (0, 3)

@@ -31,7 +31,7 @@ def test_variants_train_on_the_same_packs_however_long_each_warms_up(
     lengths = iter([1, 4])
 
     def warm_up(bench: Bench, _: Sequence[Any]) -> int:
-        return len([bench.ours.taker.packs(bench.sets[0]) for _ in range(next(lengths))])
+        return len([bench.ours.runner.packs(bench.sets[0]) for _ in range(next(lengths))])
 
     monkeypatch.setattr(Bench, "warm_up", warm_up)
     monkeypatch.setattr(bench_module, "device_peak", lambda *_: Peak(1e9, "made up"))
