@@ -132,7 +132,7 @@ def test_what_cannot_be_used_names_its_package(
         ),
     ],
 )
-def test_what_does_not_go_together_is_refused_when_it_is_read(
+def test_inconsistent_declarations_are_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, old: str, new: str, problem: str
 ) -> None:
     assert old in MINE

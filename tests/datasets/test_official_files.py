@@ -26,7 +26,7 @@ def found(name: str, folder: str, **options: bool) -> dict[str, tuple[tuple[str,
     }
 
 
-def test_the_official_folder_of_folders_and_the_sets_own_are_both_taken(tmp_path: Path) -> None:
+def test_the_official_folder_and_the_folder_of_the_dataset_are_both_accepted(tmp_path: Path) -> None:
     root = lay(tmp_path, "MNLI/train.tsv", "MNLI/dev_matched.tsv.gz", "RTE/train.tsv", "diagnostic/diagnostic.tsv")
     expected = {"train": (("train.tsv",), "official"), "dev_matched": (("dev_matched.tsv.gz",), "official")}
     assert found("mnli", f"{root}/MNLI") == expected
@@ -44,7 +44,7 @@ def test_a_set_without_a_folder_of_its_own_is_not_read_from_another(tmp_path: Pa
     assert not found("rte", lay(tmp_path / "glue_data", "QNLI/train.tsv"))
 
 
-def test_the_hubs_parquet_files_are_taken_in_order(tmp_path: Path) -> None:
+def test_the_hubs_parquet_files_are_read_in_order(tmp_path: Path) -> None:
     names = ("validation_matched-00000-of-00001", "train-00001-of-00002", "train-00000-of-00002")
     root = lay(tmp_path, *(f"mnli/{name}.parquet" for name in names))
     assert found("mnli", root) == {
@@ -54,7 +54,7 @@ def test_the_hubs_parquet_files_are_taken_in_order(tmp_path: Path) -> None:
     assert found("rte", lay(tmp_path / "one", "data/train-00000-of-00001.parquet"))["train"][1] == "official"
 
 
-def test_official_names_go_before_extracts_and_those_before_stand_ins(tmp_path: Path) -> None:
+def test_official_names_precede_extracts_and_extracts_precede_stand_ins(tmp_path: Path) -> None:
     root = lay(tmp_path, "QNLI/train_subset9k.tsv.gz", "QNLI/train_subset1k.tsv", "QNLI/dev_subset1k.tsv")
     assert found("qnli", root) == {
         "train": (("QNLI/train_subset1k.tsv", "QNLI/train_subset9k.tsv.gz"), "subset"),
@@ -90,7 +90,7 @@ def test_what_is_no_folder_is_refused_and_a_named_file_must_be_there(tmp_path: P
         match_given_file(f"{tmp_path}/none.tsv")
 
 
-def test_a_named_file_whose_name_says_it_stands_in_is_not_taken_for_the_set(tmp_path: Path) -> None:
+def test_a_named_file_with_the_name_of_a_stand_in_is_not_official(tmp_path: Path) -> None:
     folder = lay(tmp_path, "train_from_lcqmc.tsv", "cmrc2018_trial.json", "train_subset9k.tsv", "mine.tsv")
 
     def provenance(name: str, file: str) -> str:

@@ -62,7 +62,7 @@ def test_every_file_at_hand_is_read_to_its_row_count(name: str) -> None:
 
 
 @pytest.mark.skipif(not FOLDERS["chinese"].is_dir(), reason="the Chinese datasets are not available")
-def test_answers_of_the_real_files_are_found_and_their_faults_counted() -> None:
+def test_answers_of_the_real_files_are_located_and_errors_counted() -> None:
     dev = load_dataset("cmrc2018", str(FOLDERS["chinese"])).splits["dev"]
     answers = [answer for example in dev.examples for answer in example.label or ()]  # type: ignore[union-attr]
     assert len(answers) == 9657
@@ -93,7 +93,7 @@ def test_the_groups_hold_all_of_glue_and_the_nine_chinese_sets() -> None:
 
 
 @pytest.mark.parametrize("name", DATASETS)
-def test_every_declaration_is_whole(name: str) -> None:
+def test_every_declaration_is_complete(name: str) -> None:
     dataset = DATASETS[name]
     assert set(dataset.settings) == (set() if dataset.stands_for or dataset.trained_on else {"base", "large"})
     assert not list(dataset.problems())
@@ -111,7 +111,7 @@ def test_the_documentation_names_folder_files_and_sizes_as_declared(name: str) -
         assert files.official[0].split("/")[-1] in line, split
 
 
-def test_names_are_found_as_people_write_them() -> None:
+def test_names_are_found_in_common_spellings() -> None:
     assert find_dataset("MRPC").name == find_dataset("mrpc").name == "mrpc"
     assert find_dataset("SST-2").name == "sst2"
     assert find_dataset("CMRC 2018").name == "cmrc2018"

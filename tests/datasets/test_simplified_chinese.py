@@ -1,4 +1,4 @@
-"""Traditional → Simplified: lengths never change, whichever converter is there; without one the user is told."""
+"""Traditional → Simplified: lengths never change, whichever converter is there; without one, the error gives advice."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opencc", None)
 
 
-def test_the_form_is_told_by_frequent_characters() -> None:
+def test_the_form_is_detected_by_frequent_characters() -> None:
     assert is_traditional(["這個國家的學生們來說"])
     assert not is_traditional(["这个国家的学生们来说"])
     assert not is_traditional(["皇后在公里之內與"[:4]])  # characters of both forms say nothing
@@ -27,7 +27,7 @@ def test_the_form_is_told_by_frequent_characters() -> None:
 
 
 @pytest.mark.parametrize("installed", ["zhconv", "opencc"])
-def test_a_text_is_converted_whole_unless_that_changes_its_length(
+def test_a_complete_text_is_converted_unless_that_changes_its_length(
     monkeypatch: pytest.MonkeyPatch, nothing_installed: None, installed: str
 ) -> None:
     def convert(text: str, *_: str) -> str:
@@ -43,7 +43,7 @@ def test_a_text_is_converted_whole_unless_that_changes_its_length(
     assert simplify("乾國麼a") == "干国麼a"  # 麼 has no single character here, so it stays and the length with it
 
 
-def test_without_a_converter_the_way_out_is_told(nothing_installed: None) -> None:
+def test_without_a_converter_the_error_gives_advice(nothing_installed: None) -> None:
     with pytest.raises(DataError, match=r"DRCD.json is in Traditional characters.*-e '\.\[zh\]'"):
         build_simplifier("DRCD.json")
 

@@ -44,7 +44,7 @@ def read(file: Path, name: str = "cmrc2018", labelled: bool = True) -> tuple[lis
         (999, 0, "wrong"),
     ],
 )
-def test_a_start_is_right_where_the_text_stands_else_the_nearest_occurrence_is_taken(
+def test_a_start_is_right_if_the_text_is_there_else_the_nearest_occurrence_is_used(
     start: int | None, found: int, kind: str
 ) -> None:
     assert locate_answer(CONTEXT, "李白", start) == (found, kind)
@@ -141,7 +141,7 @@ def test_traditional_files_are_turned_into_simplified_and_offsets_stay(
     assert read(tmp_path / "DRCD_dev.json", "cmrc2018")[0][0].pair == "時間國學為"  # only what is declared traditional
 
 
-def test_counts_are_told_only_where_there_is_something_to_tell() -> None:
+def test_only_nonzero_counts_are_reported() -> None:
     from ernie2.datasets.span_files import answer_notes
 
     assert answer_notes("f", Counter(right=3)) == []

@@ -38,7 +38,7 @@ def test_a_sentence_ends_at_an_empty_line_and_the_tag_is_in_the_last_column(tmp_
     assert notes == []
 
 
-def test_documents_comments_and_a_header_are_left_out_and_said(tmp_path: Path) -> None:
+def test_document_marks_comments_and_a_header_are_skipped_and_reported(tmp_path: Path) -> None:
     content = "-DOCSTART- -X- O\n\n# sent_id = 1\nLi NN B-PER\n# NN O\n\n# CD O\nDu NN B-PER\n"
     rows, notes = read_tag_file(write(tmp_path, content), "text", "label")
     assert [row.cells["text"] for row in rows] == [["Li", "#"], ["#", "Du"]]  # a # with a tag is a token

@@ -52,7 +52,7 @@ def test_entities_of_iob2_begin_at_b() -> None:
     assert entities([]) == []
 
 
-def test_what_does_not_follow_the_scheme_marks_no_entity() -> None:
+def test_tags_that_violate_the_scheme_mark_no_entity() -> None:
     assert entities(["I-X", "O", "B-X", "I-X", "O"], "BIOES") == []
     assert entities(["B-X", "I-X", "E-Y"], "BIOES") == []
     assert entities(["I-X", "B-X"], "IOE2") == []
@@ -98,7 +98,7 @@ def test_entities_come_back_from_every_scheme(case: tuple[int, list[Any]], schem
 
 
 @given(placed())
-def test_entities_come_back_from_ioe1_unless_one_token_stands_alone_before_its_like(
+def test_entities_survive_ioe1_unless_a_single_token_precedes_its_kind(
     case: tuple[int, list[Any]],
 ) -> None:
     tags = written(*case, "IOE1")
@@ -108,14 +108,14 @@ def test_entities_come_back_from_ioe1_unless_one_token_stands_alone_before_its_l
 
 
 @pytest.mark.parametrize("scheme", WRITTEN)
-def test_the_scheme_of_training_tags_is_found(scheme: Scheme) -> None:
+def test_the_scheme_of_training_tags_is_detected(scheme: Scheme) -> None:
     inside = {"BIOES": "B-X I-X E-X", "BMES": "B-X M-X E-X", "BILOU": "B-X I-X L-X"}.get(scheme, "O O")
     found, reason = detect_scheme(tagged(WRITTEN[scheme], inside))
     assert found == scheme
     assert "name another with --scheme" in reason
 
 
-def test_what_tags_cannot_tell_is_iob2_and_that_is_said() -> None:
+def test_ambiguous_tags_are_iob2_with_the_reason() -> None:
     assert detect_scheme(tagged("B-X O")) == (
         "IOB2",
         "the only prefix is B-, which fits several schemes; name another with --scheme",
@@ -148,7 +148,7 @@ def test_mixed_schemes_and_unknown_prefixes_are_refused_with_the_line(texts: tup
         detect_scheme(tagged(*texts))
 
 
-def test_a_named_scheme_is_taken_at_its_word_but_for_prefixes_it_does_not_have() -> None:
+def test_a_named_scheme_is_used_but_other_prefixes_are_refused() -> None:
     assert [parse_scheme(name) for name in ("iobes", "BIO", "none")] == ["BIOES", "IOB2", None]
     with pytest.raises(ConfigError, match=r"no tag scheme 'BIOS'.*Known: IOB1"):
         parse_scheme("BIOS")

@@ -48,14 +48,14 @@ def test_corpus_figures_are_counted(shards):
     assert figures.spans == {"entity": 8}
 
 
-def test_what_was_dropped_is_told_by_reason(shards):
+def test_dropped_documents_are_listed_by_reason(shards):
     corpora = read_checked_json(shards / "shards.json")["corpora"]
     corpora["cities"]["dropped"] = {"duplicate": 3, "empty": 1}
     change(shards / "shards.json", corpora=corpora)
     assert "dropped: 3 duplicate, 1 empty" in render(inspect(shards, FOUR[0], 0))
 
 
-def test_labelled_pairs_are_counted_by_label_and_the_commonest_shown(tmp_path):
+def test_labelled_pairs_are_counted_by_label_and_the_most_frequent_listed(tmp_path):
     def pair(number: int, label: int):
         return document([[[6, 7]], [[8, 5]]], name=str(number), label=str(label))
 
@@ -71,7 +71,7 @@ def test_labelled_pairs_are_counted_by_label_and_the_commonest_shown(tmp_path):
     assert "1 documents or sections (0 held out)" in text
 
 
-def test_capitals_are_shown_as_in_the_text(shards):
+def test_capitals_are_written_as_in_the_text(shards):
     (task,) = inspect(shards, "capitalization_prediction", 1).tasks
     assert task.examples == ("New York sleeps. Berta snores. New Berta sleeps. Berta",)
     assert task.label_counts == {"lower": 4 * 3, "capital": 4 * 6}
@@ -79,7 +79,7 @@ def test_capitals_are_shown_as_in_the_text(shards):
     assert task.usable == {"cities": {"usable": 4, "of": 4, "scored": 9 / 12, "notes": []}}
 
 
-def test_hidden_units_stand_in_one_pair_of_brackets(shards):
+def test_masked_units_are_in_one_pair_of_brackets(shards):
     shown = set()
     for seed in range(30):
         options = {"knowledge_masking": {"mix": {"all": 1.0}, "mask_share": 0.3}}
@@ -99,7 +99,7 @@ def test_tokens_are_marked_elsewhere_or_only_here_against_the_text_left_over(tmp
     assert task.examples == ("new⁺ york⁻ sleeps⁺.⁺",)
 
 
-def test_segments_are_numbered_as_shown_under_their_label(shards):
+def test_segments_are_numbered_in_order_below_their_label(shards):
     whole = ["new york sleeps.", "berta snores.", "new berta sleeps.", "berta"]
     for seed in range(10):
         (task,) = inspect(shards, "sentence_reordering", 4, seed).tasks
@@ -110,7 +110,7 @@ def test_segments_are_numbered_as_shown_under_their_label(shards):
             assert " ".join(texts[place] for place in sorted(texts)) == " ".join(whole)
 
 
-def test_a_pair_is_shown_under_its_distance(tmp_path):
+def test_a_pair_is_written_below_its_distance(tmp_path):
     nights = document([[[8, 5], [10, 5], [11, 5]]], name="nights", group=1)
     shards = folder(tmp_path, {"cities": [city(), nights]})
     (task,) = inspect(shards, "sentence_distance", 8).tasks
@@ -154,7 +154,7 @@ def test_a_cased_tokeniser_says_why_capitalization_does_not_apply(tmp_path):
     assert "the tokeniser is cased" in (task.unusable_reason or "")
 
 
-def test_all_tasks_are_looked_through_where_none_is_named(shards):
+def test_all_tasks_are_inspected_if_none_is_named(shards):
     inspection = inspect(shards, examples=1)
     assert [task.name for task in inspection.tasks] == list(known_tasks())
     text = render(inspection)
@@ -167,7 +167,7 @@ def pairs(*labels):
     return [document([[[6, 7]], [[10, 11]]], label=label, name=f"{label}{i}") for i, label in enumerate(labels)]
 
 
-def test_labelled_pairs_are_shown_under_their_label_with_both_texts(tmp_path):
+def test_labelled_pairs_are_written_below_their_label_with_both_texts(tmp_path):
     shards = folder(tmp_path, {"cities": [city()], "web": pairs("so", "so", "so", "but")})
     (task,) = inspect(shards, "discourse_relation", 5).tasks
     assert task.label_counts == {"but": 1, "so": 3}
@@ -179,7 +179,7 @@ def test_labelled_pairs_are_shown_under_their_label_with_both_texts(tmp_path):
     assert "labels: but 25.0%, so 75.0%" in render(inspect(shards, "discourse_relation", 5))
 
 
-def test_pairs_of_several_corpora_are_looked_at_one_by_one(tmp_path):
+def test_pairs_of_several_corpora_are_inspected_one_by_one(tmp_path):
     shards = folder(tmp_path, {"web": pairs("so", "but"), "clicks": pairs("0", "1", "2")})
     looks = inspect(shards, "ir_relevance", 5).tasks
     assert [(list(task.usable), list(task.label_counts)) for task in looks] == [
@@ -216,7 +216,7 @@ def test_levels_of_the_mix_without_spans_are_warned_of(shards):
     assert "no entities" not in text
 
 
-def test_a_note_on_several_corpora_is_shown_once(tmp_path):
+def test_a_note_on_several_corpora_is_printed_once(tmp_path):
     plain = document([[[8, 5], [10, 5]]])
     shards = folder(tmp_path, {"one": [plain], "two": [plain]})
     text = " ".join(render(inspect(shards, "knowledge_masking", 0)).split())
@@ -224,7 +224,7 @@ def test_a_note_on_several_corpora_is_shown_once(tmp_path):
     assert "note on one, two: no entities found" in text
 
 
-def test_a_recipe_s_tasks_options_and_length_are_those_looked_at(shards):
+def test_a_recipe_s_tasks_options_and_length_are_used(shards):
     options = {"sentence_reordering": {"max_segments": 2}, "capitalization_prediction": {}}
     found = inspect(shards, None, 1, 0, options, sequence_tokens=10)
     assert [task.name for task in found.tasks] == list(options)
@@ -233,7 +233,7 @@ def test_a_recipe_s_tasks_options_and_length_are_those_looked_at(shards):
     assert "instances of up to 10 tokens" in render(found)
 
 
-def test_examples_contain_the_span_or_the_class_that_is_asked_for(tmp_path):
+def test_examples_contain_the_requested_span_or_class(tmp_path):
     plain = [document([[[8, 5], [10, 5]]], name=f"plain{i}", capitals={0}) for i in range(40)]
     shards = folder(tmp_path, {"mixed": [*plain, city()]})
     (reordering,) = inspect(shards, "sentence_reordering", 1, containing="entity").tasks
@@ -247,7 +247,7 @@ def test_examples_contain_the_span_or_the_class_that_is_asked_for(tmp_path):
     assert {example.split("\n")[0] for example in reordering.examples} == {"label 21"}
 
 
-def test_where_no_example_contains_it_that_is_said(tmp_path):
+def test_a_search_without_an_example_is_reported(tmp_path):
     shards = folder(tmp_path, {"plain": [document([[[8, 5], [10, 5]]], name=f"plain{i}") for i in range(4)]})
     options = {"knowledge_masking": {}, "sentence_reordering": {}}
     text = render(inspect(shards, None, 2, 0, options, containing="entity"))
@@ -274,7 +274,7 @@ def test_only_tasks_that_read_such_spans_say_that_no_example_has_them(tmp_path):
     assert text.index("no example") < text.index("task sentence_reordering")
 
 
-def test_a_faulty_task_of_another_package_is_named_and_the_others_are_shown(shards, monkeypatch):
+def test_a_faulty_task_of_another_package_is_named_and_the_others_are_inspected(shards, monkeypatch):
     class Fails(TokenTask):
         name, title, about, labels = "fails", "Fails", "Does it fail?", ("a", "b")
 

@@ -24,10 +24,10 @@ def test_a_misspelt_task_is_refused_with_the_nearest_name():
 
 @pytest.mark.parametrize("name", FOUR)
 def test_every_task_describes_itself(name):
-    made = task(name)
-    assert made.level in ("token", "sentence")
-    assert all((made.title, made.about, made.needs, made.baseline_name))
-    assert made.options.loss_weight == 1.0
+    tested_task = task(name)
+    assert tested_task.level in ("token", "sentence")
+    assert all((tested_task.title, tested_task.about, tested_task.needs, tested_task.baseline_name))
+    assert tested_task.options.loss_weight == 1.0
 
 
 def test_two_tasks_of_one_name_are_an_error(monkeypatch):

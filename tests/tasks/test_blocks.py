@@ -49,13 +49,13 @@ def arrangements(seed):
     """Twelve instances of sentence distance and sentence reordering from random documents, some of one document."""
     rng = np.random.default_rng(seed)
     documents = [random_document(rng, name=f"d{i}", group=i) for i in range(4)]
-    made = []
+    items = []
     for number in range(12):
         host = task(("sentence_distance", "sentence_reordering")[number % 2])
         source = Source(documents[number % 3], int(rng.integers(4)), lambda: documents[3])
         label = host.labels[number % 3] if host.balanced else None
-        made.append(arrange(host, source, label, 48, np.random.default_rng(number)))
-    return [one for one in made if one is not None]
+        items.append(arrange(host, source, label, 48, np.random.default_rng(number)))
+    return [one for one in items if one is not None]
 
 
 def test_a_block_lays_sequences_end_to_end_and_numbers_documents_through():
@@ -76,10 +76,10 @@ def test_a_block_lays_sequences_end_to_end_and_numbers_documents_through():
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(st.integers(0, 2**32))
 def test_every_sequence_of_a_block_is_the_one_laid_out_alone(seed):
-    made = arrangements(seed)
-    block = lay_out_block(made, VOCABULARY)
+    outcome = arrangements(seed)
+    block = lay_out_block(outcome, VOCABULARY)
     whole, documents = block.sequence, 0
-    for arranged, start, end in zip(made, block.starts, block.starts[1:], strict=False):
+    for arranged, start, end in zip(outcome, block.starts, block.starts[1:], strict=False):
         alone = lay_out(arranged, VOCABULARY)
         for name in ("tokens", "flags", "document_count", "segment"):
             assert getattr(whole, name)[start:end].tolist() == getattr(alone, name).tolist(), name
@@ -93,18 +93,18 @@ def test_every_sequence_of_a_block_is_the_one_laid_out_alone(seed):
             inside = runs[(runs[:, 0] >= start) & (runs[:, 0] < end)] - start
             assert inside.tolist() == alone.spans.get(kind, np.zeros((0, 2), np.int64)).tolist()
         assert set(alone.spans) <= set(whole.spans)
-    assert whole.segment_count == max(lay_out(one, VOCABULARY).segment_count for one in made)
+    assert whole.segment_count == max(lay_out(one, VOCABULARY).segment_count for one in outcome)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.integers(0, 2**32), st.sets(st.sampled_from([*FOUR[:3], "every_second"]), min_size=1))
 def test_a_block_gets_the_labels_and_inputs_of_its_instances_built_one_by_one(seed, names):
-    made = arrangements(seed)
+    outcome = arrangements(seed)
     tasks = [EverySecond(Options(), VOCABULARY) if name == "every_second" else task(name) for name in sorted(names)]
     tasks = [task(FOUR[0], mix=MIX) if each.name == FOUR[0] else each for each in tasks]
-    block = lay_out_block(made, VOCABULARY)
-    inputs, labels = label_block(block, tasks, [generator(seed, i) for i in range(len(made))])
-    alone = [build_instance(one, None, tasks, VOCABULARY, generator(seed, i)) for i, one in enumerate(made)]
+    block = lay_out_block(outcome, VOCABULARY)
+    inputs, labels = label_block(block, tasks, [generator(seed, i) for i in range(len(outcome))])
+    alone = [build_instance(one, None, tasks, VOCABULARY, generator(seed, i)) for i, one in enumerate(outcome)]
     starts = block.starts[:-1].tolist()
     assert inputs.tolist() == np.concatenate([one.inputs for one in alone]).tolist()
     assert set(labels) == names
@@ -121,9 +121,9 @@ def test_a_block_of_tokens_nobody_may_hide_is_left_as_it_is():
     assert (inputs.tolist(), len(labels[FOUR[0]].positions)) == ([2, 1, 1, 3, 2, 1, 1, 3], 0)
 
 
-def test_a_subclass_that_overrides_label_alone_is_asked_for_every_sequence():
-    made = [Arrangement((Segment(document([[[10, 11, 12]]]), 0, 3),), 0)] * 2
-    _, labels = label_block(lay_out_block(made, VOCABULARY), [task_of(OnlyFirst)], [generator(0), generator(1)])
+def test_a_subclass_that_overrides_only_label_is_called_for_every_sequence():
+    items = [Arrangement((Segment(document([[[10, 11, 12]]]), 0, 3),), 0)] * 2
+    _, labels = label_block(lay_out_block(items, VOCABULARY), [task_of(OnlyFirst)], [generator(0), generator(1)])
     assert labels[FOUR[0]].positions.tolist() == [1, 6]
 
 
@@ -132,9 +132,9 @@ def task_of(kind):
 
 
 def test_a_task_that_labels_wrongly_is_named_with_the_document():
-    made = [Arrangement((Segment(document([[[5 + 4 * i]]], name=f"d{i}"), 0, 1),), 0) for i in range(3)]
+    items = [Arrangement((Segment(document([[[5 + 4 * i]]], name=f"d{i}"), 0, 1),), 0) for i in range(3)]
     with pytest.raises(TaskError, match="'wrong', document 'd1': labels 7…7, but it has 2 classes"):
-        label_block(lay_out_block(made, VOCABULARY), [task_of(Wrong)], [generator(i) for i in range(3)])
+        label_block(lay_out_block(items, VOCABULARY), [task_of(Wrong)], [generator(i) for i in range(3)])
 
 
 def test_two_tasks_that_change_the_input_cannot_label_one_block():

@@ -32,8 +32,8 @@ def pairs(*labels):
 TEXT = [document([[[10], [11]]])]
 
 
-def corpora(folder, **made):
-    return write_corpora(folder, {"wiki": TEXT, **made}).corpora
+def corpora(folder, **pair_corpora):
+    return write_corpora(folder, {"wiki": TEXT, **pair_corpora}).corpora
 
 
 def built(options, corpora):
@@ -42,24 +42,24 @@ def built(options, corpora):
 
 def test_labels_are_those_of_all_corpora_the_task_reads(tmp_path):
     offered = corpora(tmp_path, web=pairs("so", "but"), books=pairs("and", "but"), clicks=pairs("0", "1"))
-    (made,) = built({"discourse_relation": {"corpora": ["web", "books"]}}, offered)
-    assert made.labels == made.options.labels == ("and", "but", "so")
+    (result,) = built({"discourse_relation": {"corpora": ["web", "books"]}}, offered)
+    assert result.labels == result.options.labels == ("and", "but", "so")
 
 
-def test_integers_stand_in_the_order_of_numbers(tmp_path):
-    (made,) = built({"ir_relevance": None}, corpora(tmp_path, clicks=pairs("10", "9", "2")))
-    assert made.labels == ("2", "9", "10")
+def test_integers_are_sorted_as_numbers(tmp_path):
+    (result,) = built({"ir_relevance": None}, corpora(tmp_path, clicks=pairs("10", "9", "2")))
+    assert result.labels == ("2", "9", "10")
 
 
 def test_labels_the_options_name_are_kept_in_their_order(tmp_path):
-    (made,) = built({"ir_relevance": {"labels": [2, 1, 0]}}, corpora(tmp_path, clicks=pairs("0", "1")))
-    assert made.labels == ("2", "1", "0")
+    (result,) = built({"ir_relevance": {"labels": [2, 1, 0]}}, corpora(tmp_path, clicks=pairs("0", "1")))
+    assert result.labels == ("2", "1", "0")
 
 
-def test_tasks_stand_in_the_order_of_the_recipe_with_their_options_filled_in(tmp_path):
+def test_tasks_are_in_the_order_of_the_recipe_with_complete_options(tmp_path):
     options = {"ir_relevance": {"loss_weight": 2.0}, "knowledge_masking": {"mask_share": 0.2}}
-    made = built(options, corpora(tmp_path, clicks=pairs("0", "1")))
-    filled = task_options(made)
+    result = built(options, corpora(tmp_path, clicks=pairs("0", "1")))
+    filled = task_options(result)
     assert list(filled) == ["ir_relevance", "knowledge_masking"]
     assert filled["ir_relevance"] == {
         "corpora": None,
@@ -73,7 +73,7 @@ def test_tasks_stand_in_the_order_of_the_recipe_with_their_options_filled_in(tmp
 
 
 @pytest.mark.parametrize(
-    ("made", "options", "told"),
+    ("result", "options", "message"),
     [
         ({}, {"discourse_relation": {}}, r"needs labelled pairs.* none of these corpora holds any: wiki"),
         ({"web": ("so", "so")}, {"discourse_relation": {}}, r"every pair of web has the label 'so'"),
@@ -92,9 +92,9 @@ def test_tasks_stand_in_the_order_of_the_recipe_with_their_options_filled_in(tmp
     ],
     ids=["no pairs", "one label", "two kinds", "two tasks", "unknown label", "wrong kind"],
 )
-def test_what_does_not_fit_is_refused_by_name(tmp_path, made, options, told):
-    offered = corpora(tmp_path, **{name: pairs(*labels) for name, labels in made.items()})
-    with pytest.raises(TaskError, match=told):
+def test_unreadable_corpora_and_labels_are_refused_by_name(tmp_path, result, options, message):
+    offered = corpora(tmp_path, **{name: pairs(*labels) for name, labels in result.items()})
+    with pytest.raises(TaskError, match=message):
         built(options, offered)
 
 
@@ -117,7 +117,7 @@ def test_a_constructor_that_fails_is_named_in_one_line(monkeypatch):
         build_tasks({"fails": {}}, VOCABULARY, {})
 
 
-def test_the_ids_of_the_tokeniser_are_taken_over():
+def test_the_vocabulary_has_the_ids_of_the_tokeniser():
     pieces = SimpleNamespace(
         vocab_size=9,
         cased=True,
@@ -129,12 +129,20 @@ def test_the_ids_of_the_tokeniser_are_taken_over():
         ordinary_ids=[6, 7, 8],
         tokens=tuple("pucsm a1b"),
     )
-    made = vocabulary_of(pieces)
-    assert (made.size, made.cls, made.sep, made.mask, made.pad, made.unk, made.cased) == (9, 2, 3, 4, 0, 1, True)
-    assert made.ordinary.dtype == np.int64
-    assert made.ordinary.tolist() == [6, 7, 8]
-    assert made.is_text.tolist() == [False] * 5 + [True] * 4
-    assert made.tokens[7] == "1"
+    vocabulary = vocabulary_of(pieces)
+    assert (
+        vocabulary.size,
+        vocabulary.cls,
+        vocabulary.sep,
+        vocabulary.mask,
+        vocabulary.pad,
+        vocabulary.unk,
+        vocabulary.cased,
+    ) == (9, 2, 3, 4, 0, 1, True)
+    assert vocabulary.ordinary.dtype == np.int64
+    assert vocabulary.ordinary.tolist() == [6, 7, 8]
+    assert vocabulary.is_text.tolist() == [False] * 5 + [True] * 4
+    assert vocabulary.tokens[7] == "1"
 
 
 class ContainsDigit(TokenTask):
@@ -155,9 +163,9 @@ def test_a_task_sees_the_strings_of_its_tokens():
     strings = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "in", "1859", "##b2", "mp"]
     vocabulary = replace(VOCABULARY, tokens=(*strings, *[""] * (VOCABULARY.size - len(strings))))
     sequence = lay_out(Arrangement((Segment(document([[[5, 6, 8, 7]]]), 0, 4),), None), vocabulary)
-    made = ContainsDigit(Options(), vocabulary).label(sequence, np.random.default_rng(0))
-    assert made.positions.tolist() == [1, 2, 3, 4]
-    assert made.targets.tolist() == [0, 1, 0, 1]
+    labels = ContainsDigit(Options(), vocabulary).label(sequence, np.random.default_rng(0))
+    assert labels.positions.tolist() == [1, 2, 3, 4]
+    assert labels.targets.tolist() == [0, 1, 0, 1]
 
 
 @pytest.fixture(scope="module")
@@ -209,9 +217,9 @@ def test_an_unknown_corpus_is_refused_with_the_nearest(three_corpora):
 
 
 def test_a_label_that_is_none_of_the_classes_is_refused_with_corpus_and_classes(three_corpora):
-    made = task("discourse_relation", labels=("but", "so"))
+    tested_task = task("discourse_relation", labels=("but", "so"))
     with pytest.raises(TaskError, match=r"reads corpus 'pairs', whose label 'and' is none of its classes \('but', 's"):
-        check_labels(made, {"pairs": three_corpora["pairs"]})
+        check_labels(tested_task, {"pairs": three_corpora["pairs"]})
     check_labels(task("discourse_relation", labels=("so", "and", "but")), {"pairs": three_corpora["pairs"]})
 
 

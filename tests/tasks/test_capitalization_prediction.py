@@ -16,9 +16,9 @@ from tiny import CONTINUING, UNK, VOCABULARY, document, random_document, task, w
 
 def labels_of(*segments):
     sequence = lay_out(Arrangement(segments, None), VOCABULARY)
-    made = task("capitalization_prediction").label(sequence, np.random.default_rng(0))
-    assert made.inputs is None
-    return dict(zip(made.positions.tolist(), made.targets.tolist(), strict=True))
+    labels = task("capitalization_prediction").label(sequence, np.random.default_rng(0))
+    assert labels.inputs is None
+    return dict(zip(labels.positions.tolist(), labels.targets.tolist(), strict=True))
 
 
 def test_first_pieces_of_cased_words_say_whether_they_began_with_a_capital():
@@ -28,7 +28,7 @@ def test_first_pieces_of_cased_words_say_whether_they_began_with_a_capital():
     assert labels_of(whole(text)) == {1: 1, 2: 1, 4: 0, 7: 1}
 
 
-def test_positions_follow_the_segments_shown():
+def test_positions_follow_the_segments():
     text = document([[[10, 20], [30, 40]]], capitals={2})
     shown = labels_of(Segment(text, 2, 4), Segment(text, 0, 2))  # [CLS] 30 40 [SEP] 10 20 [SEP]
     assert shown == {1: 1, 2: 0, 4: 0, 5: 0}

@@ -21,7 +21,7 @@ RNG = np.random.default_rng(0)
 # ---- arranging
 
 
-def test_a_plain_arrangement_takes_the_whole_sentences_that_fit():
+def test_an_unlabelled_arrangement_has_the_complete_sentences_that_fit():
     text = document([[[10, 11, 12], [13, 14]], [[15, 16, 17, 18]]])
     for room, end, following in [(3, 3, 1), (4, 3, 1), (5, 5, 2), (8, 5, 2), (9, 9, 3), (99, 9, 3)]:
         arranged = arrange_unlabelled(Source(text, 0), room)
@@ -29,7 +29,7 @@ def test_a_plain_arrangement_takes_the_whole_sentences_that_fit():
     assert arrange_unlabelled(Source(text, 1), 4).segments == (Segment(text, 3, 5),)
 
 
-def test_a_pair_arranged_plainly_is_shown_as_its_two_texts_cut_longest_first():
+def test_an_unlabelled_pair_has_two_segments_truncated_longest_first():
     pair = document([[[10, 11, 12], [13]], [[14, 15]]], label="but")
     assert arrange_unlabelled(Source(pair, 0), 7) == Arrangement((Segment(pair, 0, 4), Segment(pair, 4, 6)), None)
     assert arrange_unlabelled(Source(pair, 0), 6) == Arrangement((Segment(pair, 0, 3), Segment(pair, 4, 6)), None)
@@ -135,10 +135,10 @@ def test_spans_lie_on_the_tokens_they_lay_on_in_the_document(seed):
 
 
 def built(text, *names, seed=0, sentence=None):
-    made = task(sentence) if sentence else None
+    tested_task = task(sentence) if sentence else None
     rng = np.random.default_rng(seed)
-    arranged = arrange(made, Source(text, 0), None, 64, rng)
-    return build_instance(arranged, made, [task(name) for name in names], VOCABULARY, rng)
+    arranged = arrange(tested_task, Source(text, 0), None, 64, rng)
+    return build_instance(arranged, tested_task, [task(name) for name in names], VOCABULARY, rng)
 
 
 @settings(max_examples=150, deadline=None)
@@ -188,22 +188,22 @@ TEXT = document([[[10, 11], [12, 13]], [[14]]], name="the document")
 
 
 class Sentence(SentenceTask):
-    """Arranges whatever it is told to."""
+    """Returns the given arrangement."""
 
     name, labels, needs = "broken_sentence", ("no", "yes"), "luck"
 
-    def __init__(self, made):
+    def __init__(self, result):
         super().__init__(Options(), VOCABULARY)
-        self.made = made
+        self.returned = result
 
     def arrange(self, source, label, max_tokens, rng):
-        if isinstance(self.made, Exception):
-            raise self.made
-        return self.made
+        if isinstance(self.returned, Exception):
+            raise self.returned
+        return self.returned
 
 
 @pytest.mark.parametrize(
-    ("made", "words"),
+    ("result", "words"),
     [
         (ValueError("oops"), "oops"),
         (Arrangement((), 0), "empty arrangement"),
@@ -224,9 +224,9 @@ class Sentence(SentenceTask):
         (Arrangement((whole(TEXT),), 0, next_sentence=1), "next_sentence must be greater than 1"),
     ],
 )
-def test_a_sentence_task_that_breaks_its_word_is_named_with_the_document(made, words):
+def test_an_invalid_arrangement_is_refused_with_task_and_document(result, words):
     with pytest.raises(TaskError, match=f"'broken_sentence'.*'the document'.*{words}"):
-        arrange(Sentence(made), Source(TEXT, 1), "yes", 12, RNG)
+        arrange(Sentence(result), Source(TEXT, 1), "yes", 12, RNG)
 
 
 def test_none_is_no_broken_word():
@@ -234,18 +234,18 @@ def test_none_is_no_broken_word():
 
 
 class Token(TokenTask):
-    """Labels whatever it is told to."""
+    """Returns the given labels."""
 
     name, labels = "broken_token", ("no", "yes")
 
-    def __init__(self, made, name="broken_token", changes_input=False):
+    def __init__(self, result, name="broken_token", changes_input=False):
         super().__init__(Options(), VOCABULARY)
-        self.made, self.name, self.changes_input = made, name, changes_input
+        self.returned, self.name, self.changes_input = result, name, changes_input
 
     def label(self, sequence, rng):
-        if isinstance(self.made, Exception):
-            raise self.made
-        return self.made
+        if isinstance(self.returned, Exception):
+            raise self.returned
+        return self.returned
 
 
 def labels(positions, targets, inputs=None):
@@ -253,7 +253,7 @@ def labels(positions, targets, inputs=None):
 
 
 @pytest.mark.parametrize(
-    ("made", "words"),
+    ("result", "words"),
     [
         (KeyError("oops"), "oops"),
         (labels([1, 2], [0]), "2 positions but 1 targets"),
@@ -273,9 +273,9 @@ def labels(positions, targets, inputs=None):
         (labels([[1]], [0]), "positions are an array of int64 with shape \\(1, 1\\)"),
     ],
 )
-def test_a_token_task_that_breaks_its_word_is_named_with_the_document(made, words):
+def test_invalid_labels_are_refused_with_task_and_document(result, words):
     with pytest.raises(TaskError, match=f"'broken_token'.*'the document'.*{words}"):
-        build_instance(Arrangement((whole(TEXT),), None), None, [Token(made)], VOCABULARY, RNG)
+        build_instance(Arrangement((whole(TEXT),), None), None, [Token(result)], VOCABULARY, RNG)
 
 
 def test_two_tasks_that_change_the_input_cannot_share_an_instance():
@@ -285,6 +285,6 @@ def test_two_tasks_that_change_the_input_cannot_share_an_instance():
 
 
 def test_inputs_of_another_length_are_refused():
-    made = Token(labels([1], [0], np.full(3, MASK)), changes_input=True)
+    tested_task = Token(labels([1], [0], np.full(3, MASK)), changes_input=True)
     with pytest.raises(TaskError, match="returned 3 inputs for a sequence of 7 tokens"):
-        build_instance(Arrangement((whole(TEXT),), None), None, [made], VOCABULARY, RNG)
+        build_instance(Arrangement((whole(TEXT),), None), None, [tested_task], VOCABULARY, RNG)

@@ -98,11 +98,11 @@ KINDS = {
 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 3), st.sampled_from([*KINDS]))
-def test_every_picked_unit_is_picked_whole_and_nothing_else_is(seed, documents, level):
+def test_selected_units_are_masked_completely_and_nothing_else_is(seed, documents, level):
     rng = np.random.default_rng(seed)
     sequence = sequence_of(*(random_document(rng, sentences=6) for _ in range(documents)))
-    made = masked(sequence, seed, mix={level: 1.0})
-    scored = set(made.positions.tolist())
+    labels = masked(sequence, seed, mix={level: 1.0})
+    scored = set(labels.positions.tolist())
     for unit in units_by_hand(sequence, KINDS[level]):
         can = {position for position in unit if sequence.tokens[position] != UNK}
         assert can <= scored or not can & scored
@@ -184,37 +184,39 @@ def test_picked_units_are_tallied_by_kind_and_pieces_by_number():
     ):
         counts = []
         for seed in range(40):
-            made = masked(sequence, seed, mix=mix, **everything)
-            counts.append(task("knowledge_masking", mix=mix).count_labels(sequence, made))
+            labels = masked(sequence, seed, mix=mix, **everything)
+            counts.append(task("knowledge_masking", mix=mix).count_labels(sequence, labels))
         assert max(counts, key=lambda tally: sum(tally.values())) == expected
-    made = masked(sequence, 0, mix={"basic": 1.0})
-    assert task("knowledge_masking", mix={"basic": 1.0}).count_labels(sequence, made) == {"piece": len(made.positions)}
+    labels = masked(sequence, 0, mix={"basic": 1.0})
+    assert task("knowledge_masking", mix={"basic": 1.0}).count_labels(sequence, labels) == {
+        "piece": len(labels.positions)
+    }
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from([0.0, 0.5, 1.0]))
 def test_targets_are_the_original_ids_and_only_scored_tokens_are_replaced(seed, basic):
     sequence = sequence_of(random_document(np.random.default_rng(seed)))
-    made = masked(sequence, seed, mix={"basic": basic, "all": 1 - basic})
-    assert np.array_equal(made.targets, sequence.tokens[made.positions])
-    assert set(np.flatnonzero(made.inputs != sequence.tokens)) <= set(made.positions.tolist())
-    assert (np.diff(made.positions) > 0).all()
-    assert len(made.positions)
+    labels = masked(sequence, seed, mix={"basic": basic, "all": 1 - basic})
+    assert np.array_equal(labels.targets, sequence.tokens[labels.positions])
+    assert set(np.flatnonzero(labels.inputs != sequence.tokens)) <= set(labels.positions.tolist())
+    assert (np.diff(labels.positions) > 0).all()
+    assert len(labels.positions)
     untouched = np.isin(sequence.tokens, [CLS, SEP, UNK])
-    assert not np.isin(np.flatnonzero(untouched), made.positions).any()
-    assert np.isin(made.inputs, [*VOCABULARY.ordinary, MASK, CLS, SEP, UNK]).all()
+    assert not np.isin(np.flatnonzero(untouched), labels.positions).any()
+    assert np.isin(labels.inputs, [*VOCABULARY.ordinary, MASK, CLS, SEP, UNK]).all()
 
 
 def test_of_the_picked_pieces_80_percent_are_hidden_10_random_10_kept():
     sequence = sequence_of(random_document(np.random.default_rng(0), sentences=60))
     hidden = random = kept = total = 0
     for seed in range(300):
-        made = masked(sequence, seed)
-        seen = made.inputs[made.positions]
+        labels = masked(sequence, seed)
+        seen = labels.inputs[labels.positions]
         hidden += int((seen == MASK).sum())
-        kept += int((seen == made.targets).sum())
-        random += int(((seen != MASK) & (seen != made.targets)).sum())
-        total += len(made.positions)
+        kept += int((seen == labels.targets).sum())
+        random += int(((seen != MASK) & (seen != labels.targets)).sum())
+        total += len(labels.positions)
     assert total > 20_000
     assert hidden / total == pytest.approx(0.8, abs=0.01)
     assert random / total == pytest.approx(0.1, abs=0.01)
@@ -237,7 +239,7 @@ def test_the_share_counts_units_not_pieces():
     assert np.mean(picked) == pytest.approx(30, rel=0.03)
 
 
-def test_basic_sequences_are_masked_piece_by_piece():
+def test_basic_sequences_are_masked_token_by_token():
     sequence = sequence_of(document([[[*range(10, 110)]]], spans={"entity": [(0, 100)]}))
     assert {len(masked(sequence, seed, mix={"basic": 1.0}).positions) for seed in range(50)} <= {14, 15, 16}
     assert {len(masked(sequence, seed, mix=WHOLE).positions) for seed in range(50)} == {100}
@@ -247,15 +249,15 @@ def test_basic_sequences_are_masked_piece_by_piece():
 
 def test_a_unit_around_an_unknown_word_is_hidden_together_and_the_unknown_word_stays():
     sequence = sequence_of(document([[[10, UNK, 30]]], spans={"entity": [(0, 3)]}))
-    made = masked(sequence, mix=WHOLE)
-    assert made.positions.tolist() == [1, 3]
-    assert made.inputs[2] == UNK
+    labels = masked(sequence, mix=WHOLE)
+    assert labels.positions.tolist() == [1, 3]
+    assert labels.inputs[2] == UNK
 
 
 def test_a_sequence_of_unknown_words_is_left_alone():
-    made = masked(sequence_of(document([[[UNK, UNK]]])))
-    assert len(made.positions) == 0
-    assert made.inputs.tolist() == [CLS, UNK, UNK, SEP]
+    labels = masked(sequence_of(document([[[UNK, UNK]]])))
+    assert len(labels.positions) == 0
+    assert labels.inputs.tolist() == [CLS, UNK, UNK, SEP]
 
 
 def test_a_segment_that_begins_inside_a_word_does_not_join_the_one_before():
@@ -264,10 +266,10 @@ def test_a_segment_that_begins_inside_a_word_does_not_join_the_one_before():
     assert {tuple(masked(sequence, seed, mask_share=0.4).positions.tolist()) for seed in range(50)} == {(1,), (3,)}
 
 
-def test_shares_of_units_are_those_hidden_whole():
+def test_shares_of_units_count_complete_units():
     """Words 10-901, 20, 30-902, 40, 50, 60; the phrase 20-30-902 gives way to the entity 30-902-40."""
-    made = sequence_of(document(WORDS, spans={"phrase": [(2, 5), (6, 8)], "entity": [(3, 6)]}))
-    shares = unit_shares([made], ("word", "phrase", "entity", "user"))
+    sequence = sequence_of(document(WORDS, spans={"phrase": [(2, 5), (6, 8)], "entity": [(3, 6)]}))
+    shares = unit_shares([sequence], ("word", "phrase", "entity", "user"))
     assert shares == {"word": 0.5, "phrase": 0.25, "entity": 0.25, "user": 0.0}  # 10-901 | 20 | 30-902-40 | 50-60
 
 
@@ -308,8 +310,8 @@ def test_corpora_with_few_spans_share_one_note_whatever_their_shares():
 
 def test_what_a_level_of_its_own_hid_is_counted_as_that_kind():
     """A phrase hidden at level phrase also hides whole words, as level entity would, but in more units."""
-    made = sequence_of(document(WORDS, spans={"phrase": [(2, 6)]}))
+    sequence = sequence_of(document(WORDS, spans={"phrase": [(2, 6)]}))
     masking = task("knowledge_masking", mix={"word": 0.3, "phrase": 0.4, "entity": 0.3})
-    hidden = Labels(np.array([3, 4, 5, 6]), made.tokens[3:7])
-    assert masking.count_labels(made, hidden) == {"phrase": 1}
-    assert masking.count_labels(made, Labels(np.array([3, 8]), made.tokens[[3, 8]])) == {"word": 2}
+    hidden = Labels(np.array([3, 4, 5, 6]), sequence.tokens[3:7])
+    assert masking.count_labels(sequence, hidden) == {"phrase": 1}
+    assert masking.count_labels(sequence, Labels(np.array([3, 8]), sequence.tokens[[3, 8]])) == {"word": 2}

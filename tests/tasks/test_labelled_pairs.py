@@ -25,18 +25,18 @@ def discourse(**options):
 
 
 def instance(pair, limit=64, **options):
-    made = discourse(**options)
+    tested_task = discourse(**options)
     rng = np.random.default_rng(0)
-    arranged = arrange(made, Source(pair, 0), None, limit, rng)
-    return None if arranged is None else build_instance(arranged, made, [], VOCABULARY, rng)
+    arranged = arrange(tested_task, Source(pair, 0), None, limit, rng)
+    return None if arranged is None else build_instance(arranged, tested_task, [], VOCABULARY, rng)
 
 
-def test_a_pair_is_shown_as_two_segments_under_the_class_of_its_label():
-    made = instance(PAIR)
-    assert made.inputs.tolist() == [CLS, 10, 11, 900, 12, SEP, 13, 900, 10, SEP]
-    assert made.segment.tolist() == [0] * 6 + [1] * 4
-    assert made.labels["discourse_relation"].positions.tolist() == [0]
-    assert made.labels["discourse_relation"].targets.tolist() == [1]
+def test_a_pair_has_two_segments_and_the_class_of_its_label():
+    result = instance(PAIR)
+    assert result.inputs.tolist() == [CLS, 10, 11, 900, 12, SEP, 13, 900, 10, SEP]
+    assert result.segment.tolist() == [0] * 6 + [1] * 4
+    assert result.labels["discourse_relation"].positions.tolist() == [0]
+    assert result.labels["discourse_relation"].targets.tolist() == [1]
 
 
 @pytest.mark.parametrize(("label", "number"), [("however", 0), ("because", 1), ("[no-conn]", 2)])
@@ -49,8 +49,8 @@ def test_classes_count_in_the_order_of_the_options(label, number):
 def test_relevance_has_query_and_title_and_the_three_classes_of_the_paper():
     relevance = task("ir_relevance", labels=(0, 1, 2))
     pair = document([[[20, 21]], [[22, 23, 24]]], label="2")
-    made = relevance.arrange(Source(pair, 0), None, 61, np.random.default_rng(0))
-    assert made == Arrangement((Segment(pair, 0, 2), Segment(pair, 2, 5)), 2)
+    arrangement = relevance.arrange(Source(pair, 0), None, 61, np.random.default_rng(0))
+    assert arrangement == Arrangement((Segment(pair, 0, 2), Segment(pair, 2, 5)), 2)
     assert relevance.labels == ("0", "1", "2")
 
 
@@ -60,7 +60,7 @@ def test_one_instance_a_pair():
 
 
 @pytest.mark.parametrize("text", [document([[[10]], [[11]]]), document([[[10]], []], label="because")])
-def test_what_is_no_labelled_pair_is_neither_usable_nor_shown(text):
+def test_a_document_that_is_no_labelled_pair_is_not_usable(text):
     assert not discourse().can_use(text)
     assert instance(text) is None
 
@@ -75,10 +75,10 @@ def test_a_label_that_is_none_of_the_classes_is_an_error_that_names_the_document
 @given(st.integers(1, 30), st.integers(1, 30), st.sampled_from(LABELS), st.integers(16, 40))
 def test_whatever_is_cut_the_sequence_fits_and_the_label_stays(first, second, label, limit):
     pair = document([[list(range(10, 10 + first))], [list(range(100, 100 + second))]], label=label)
-    made = instance(pair, limit)
-    assert len(made) == min(limit, first + second + 3)
-    assert made.labels["discourse_relation"].targets.tolist() == [LABELS.index(label)]
-    shown = made.sequence
+    result = instance(pair, limit)
+    assert len(result) == min(limit, first + second + 3)
+    assert result.labels["discourse_relation"].targets.tolist() == [LABELS.index(label)]
+    shown = result.sequence
     assert shown.tokens[shown.document >= 0].tolist() == [
         *range(10, 10 + (shown.segment == 0).sum() - 2),
         *range(100, 100 + (shown.segment == 1).sum() - 1),
@@ -100,10 +100,10 @@ def test_token_tasks_label_pairs_only_if_the_recipe_allows_it():
 
 
 @pytest.mark.parametrize(
-    ("labels", "told"), [(["a"], "at least 2"), (["a", "b", "a"], "'a' is listed twice"), ([True, False], "string")]
+    ("labels", "message"), [(["a"], "at least 2"), (["a", "b", "a"], "'a' is listed twice"), ([True, False], "string")]
 )
-def test_wrong_lists_of_labels_are_refused(labels, told):
-    with pytest.raises(ValidationError, match=told):
+def test_wrong_lists_of_labels_are_refused(labels, message):
+    with pytest.raises(ValidationError, match=message):
         LabelledPairs.Options(labels=labels)
 
 
@@ -118,9 +118,9 @@ def test_a_task_of_your_own_takes_three_lines():
     class Paraphrase(LabelledPairs):
         name, title, about = "paraphrase", "Paraphrase", "Do the two sentences say the same?"
 
-    made = Paraphrase(Paraphrase.Options(labels=("no", "yes")), VOCABULARY)
+    tested_task = Paraphrase(Paraphrase.Options(labels=("no", "yes")), VOCABULARY)
     pair = document([[[10]], [[10]]], label="yes")
-    assert made.arrange(Source(pair, 0), None, 61, np.random.default_rng(0)).label == 1
+    assert tested_task.arrange(Source(pair, 0), None, 61, np.random.default_rng(0)).label == 1
 
 
 # ---- the rule bent: the literals above notice

@@ -19,8 +19,8 @@ from tiny import document
 PAIR = document([[[10, 900, 11, 12], [13, 14]], [[15, 16, 901, 17]]], spans={"entity": [(2, 4)]}, label="but")
 
 
-def runs(made):
-    return [(segment.start, segment.end) for segment in made]
+def runs(result):
+    return [(segment.start, segment.end) for segment in result]
 
 
 def test_the_texts_of_a_pair_are_its_two_paragraphs():
@@ -56,8 +56,8 @@ def test_what_is_no_pair_of_two_texts_is_none(text):
     ],
 )
 def test_a_long_pair_is_cut_where_a_unit_ends(room, shown):
-    made = truncate_pair(PAIR, room)
-    assert made is None if shown is None else runs(made) == shown
+    segments = truncate_pair(PAIR, room)
+    assert segments is None if shown is None else runs(segments) == shown
 
 
 def test_a_text_that_needs_no_cut_keeps_its_end_whatever_follows_it():
@@ -85,31 +85,31 @@ def pairs(draw):
 
 @given(pairs(), st.integers(2, 60))
 def test_nothing_passes_the_room_no_unit_is_cut_and_no_text_is_empty(pair, room):
-    made = truncate_pair(pair, room)
+    segments = truncate_pair(pair, room)
     (first, middle), (_, end) = pair_texts(pair)
-    if made is None:
+    if segments is None:
         one, other = longest_first(middle - first, end - middle, room)
         assert any(
             cut < stop - start and not any(whole(pair, at) for at in range(start + 1, start + cut + 1))
             for start, cut, stop in ((first, one, middle), (middle, other, end))
         ), "given up although a unit of each text fits"
         return
-    assert sum(map(len, made)) <= room
-    assert all(len(segment) > 0 for segment in made)
-    assert [segment.start for segment in made] == [first, middle]
-    for segment, stop in zip(made, (middle, end), strict=True):
+    assert sum(map(len, segments)) <= room
+    assert all(len(segment) > 0 for segment in segments)
+    assert [segment.start for segment in segments] == [first, middle]
+    for segment, stop in zip(segments, (middle, end), strict=True):
         assert segment.end == stop or whole(pair, segment.end)
     if middle - first + end - middle <= room:
-        assert [segment.end for segment in made] == [middle, end]
+        assert [segment.end for segment in segments] == [middle, end]
 
 
 @given(pairs(), st.data())
 def test_the_cut_goes_back_to_the_nearest_boundary_and_no_further(pair, data):
     (_, middle), (_, end) = pair_texts(pair)
     stop = data.draw(st.integers(middle, end))
-    made = last_boundary(pair, middle, stop, end)
+    boundary = last_boundary(pair, middle, stop, end)
     allowed = [middle, *(at for at in range(middle + 1, end) if whole(pair, at)), end]
-    assert made == max(at for at in allowed if at <= stop)
+    assert boundary == max(at for at in allowed if at <= stop)
 
 
 def whole(pair, at):

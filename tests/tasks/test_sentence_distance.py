@@ -34,12 +34,12 @@ def walk(label, text, seed=0, room=99):
     """All pairs of a document, walked as the stream walks it."""
     rng, at, pairs = np.random.default_rng(seed), 0, []
     while at < text.sentence_count:
-        made = task("sentence_distance").arrange(Source(text, at, lambda: ELSEWHERE), label, room, rng)
-        if made is None:
+        arrangement = task("sentence_distance").arrange(Source(text, at, lambda: ELSEWHERE), label, room, rng)
+        if arrangement is None:
             break
-        assert made.next_sentence > at
-        pairs.append(made)
-        at = made.next_sentence
+        assert arrangement.next_sentence > at
+        pairs.append(arrangement)
+        at = arrangement.next_sentence
     return pairs
 
 
@@ -53,11 +53,11 @@ def relation(arranged: Arrangement) -> str | None:
 
 
 @pytest.mark.parametrize(("label", "gaps"), CASES)
-def test_the_pair_stands_as_the_label_says(label, gaps):
-    made = [pair for seed in range(100) for pair in walk(label, HERE, seed)]
-    assert {second[0] - first[0] for first, second in map(shown, made)} <= gaps
-    assert {made_of.label for made_of in made} == {LABELS.index(label)}
-    assert {relation(pair) for pair in made} == {label}
+def test_the_pair_has_the_relation_of_the_label(label, gaps):
+    result = [pair for seed in range(100) for pair in walk(label, HERE, seed)]
+    assert {second[0] - first[0] for first, second in map(shown, result)} <= gaps
+    assert {made_of.label for made_of in result} == {LABELS.index(label)}
+    assert {relation(pair) for pair in result} == {label}
 
 
 def test_labels_are_0_adjacent_1_same_document_2_different_documents():
@@ -80,8 +80,8 @@ def test_the_other_document_is_one_of_three_by_its_number_of_sentences():
     for seed in range(3_000):
         others = iter([short, long, short])
         source = Source(HERE, 0, lambda: next(others))  # noqa: B023
-        made = task("sentence_distance").arrange(source, "different_documents", 99, np.random.default_rng(seed))
-        chosen[shown(made)[1][0]] += 1
+        arrangement = task("sentence_distance").arrange(source, "different_documents", 99, np.random.default_rng(seed))
+        chosen[shown(arrangement)[1][0]] += 1
     assert chosen == pytest.approx({60: 1_200, 70: 600, 71: 600, 72: 600}, rel=0.15)
 
 
@@ -106,7 +106,7 @@ def test_the_walk_goes_on_by_one_to_three_sentences_and_ends_with_the_third_last
     assert arrange("adjacent", start=2).next_sentence == 5  # nothing can come first any more: the next document
 
 
-def test_a_sentence_that_does_not_fit_is_passed_over_not_cut():
+def test_a_sentence_that_does_not_fit_is_skipped_not_cut():
     text = document([[[10] * 6, [11] * 5, [12] * 3, [13] * 9, [14] * 4, [15]]])
     assert shown(arrange("adjacent", text, room=8)) == [[11] * 5, [12] * 3]
     assert {tuple(map(len, shown(arrange("same_document", text, room=8, seed=s)))) for s in range(50)} == {(6, 1)}
@@ -132,8 +132,8 @@ def test_documents_of_one_or_two_sentences_show_no_class_so_that_length_tells_no
 
 @pytest.mark.parametrize("label", LABELS[:2])
 def test_only_the_third_class_asks_for_another_document(label):
-    made = task("sentence_distance").arrange(Source(HERE, 0), label, 99, np.random.default_rng(0))
-    assert relation(made) == label
+    arrangement = task("sentence_distance").arrange(Source(HERE, 0), label, 99, np.random.default_rng(0))
+    assert relation(arrangement) == label
 
 
 def random_source(seed: int) -> tuple[AnnotatedDocument, AnnotatedDocument]:
@@ -143,11 +143,11 @@ def random_source(seed: int) -> tuple[AnnotatedDocument, AnnotatedDocument]:
 
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, 2**32), st.integers(6, 60), st.sampled_from(LABELS), st.integers(0, 14))
-def test_two_whole_sentences_of_the_named_relation_fit_the_room_or_there_is_none(seed, limit, label, start):
+def test_two_complete_sentences_of_the_relation_fit_or_there_is_no_pair(seed, limit, label, start):
     text, other = random_source(seed)
     start = min(start, text.sentence_count - 1)
     rng = np.random.default_rng(seed)
-    made = checked(task("sentence_distance"), Source(text, start, lambda: other), label, limit, rng)
+    arrangement = checked(task("sentence_distance"), Source(text, start, lambda: other), label, limit, rng)
     lengths, others = np.diff(text.sentences), np.diff(other.sentences)
     room = limit - 3
     pairs = {
@@ -156,12 +156,12 @@ def test_two_whole_sentences_of_the_named_relation_fit_the_room_or_there_is_none
         "different_documents": [(i, j, others) for i in range(start, len(lengths) - 2) for j in range(len(others))],
     }[label]
     possible = [(i, j) for i, j, seconds in pairs if lengths[i] + seconds[j] <= room]
-    if made is None:
+    if arrangement is None:
         assert not possible
         return
-    assert (relation(made), made.label) == (label, LABELS.index(label))
-    whole = [segment.document.sentences.tolist().index(segment.start) for segment in made.segments]
-    assert all(s.document.sentences[at + 1] == s.end for s, at in zip(made.segments, whole, strict=True))
+    assert (relation(arrangement), arrangement.label) == (label, LABELS.index(label))
+    whole = [segment.document.sentences.tolist().index(segment.start) for segment in arrangement.segments]
+    assert all(s.document.sentences[at + 1] == s.end for s, at in zip(arrangement.segments, whole, strict=True))
     assert tuple(whole) in possible
     assert whole[0] == min(i for i, _ in possible)
 
@@ -176,7 +176,7 @@ def test_the_pair_follows_from_the_randomness_it_is_given(seed, label):
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from(LABELS))
-def test_token_tasks_ride_on_the_pair_and_score_no_special_token(seed, label):
+def test_attached_token_tasks_score_no_special_token_of_the_pair(seed, label):
     text, other = random_source(seed)
     rng = np.random.default_rng(seed)
     distance = task("sentence_distance")
@@ -199,11 +199,11 @@ def test_token_tasks_ride_on_the_pair_and_score_no_special_token(seed, label):
         ([10, 11], [10, 11, 12, 13], 10),
     ],
 )
-def test_the_cheap_rule_sees_the_share_of_pieces_in_common_in_tenths(first, second, feature):
+def test_the_baseline_feature_is_the_share_of_common_tokens_in_tenths(first, second, feature):
     text = document([[first, second]])
     arranged = Arrangement((Segment(text, 0, len(first)), Segment(text, len(first), len(text))), 0)
-    made = task("sentence_distance").baseline_feature(lay_out(arranged, VOCABULARY), np.zeros(1, np.int64))
-    assert made.tolist() == [feature]
+    tested_task = task("sentence_distance").baseline_feature(lay_out(arranged, VOCABULARY), np.zeros(1, np.int64))
+    assert tested_task.tolist() == [feature]
 
 
 # ---- the rule bent: the check above notices

@@ -74,8 +74,8 @@ def test_putting_the_segments_back_by_the_label_gives_the_text_back(seed, m, roo
 
 
 def test_all_33_classes_come_each_n_equally_often_and_each_permutation_of_n_equally_often():
-    rng, made = np.random.default_rng(0), task("sentence_reordering")
-    labels = Counter(made.labels[made.arrange(Source(NUMBERED, 0), None, 99, rng).label] for _ in range(16_000))
+    rng, result = np.random.default_rng(0), task("sentence_reordering")
+    labels = Counter(result.labels[result.arrange(Source(NUMBERED, 0), None, 99, rng).label] for _ in range(16_000))
     assert len(labels) == 33
     for n in range(1, 5):
         of_n = [count for label, count in labels.items() if len(label) == n]
@@ -84,8 +84,8 @@ def test_all_33_classes_come_each_n_equally_often_and_each_permutation_of_n_equa
 
 
 def test_cuts_fall_uniformly():
-    rng, made = np.random.default_rng(0), task("sentence_reordering", max_segments=2)
-    two = [a for _ in range(4_000) if len((a := made.arrange(Source(NUMBERED, 0), None, 99, rng)).segments) == 2]
+    rng, result = np.random.default_rng(0), task("sentence_reordering", max_segments=2)
+    two = [a for _ in range(4_000) if len((a := result.arrange(Source(NUMBERED, 0), None, 99, rng)).segments) == 2]
     first_ends = Counter(min(s.end for s in a.segments) for a in two)
     assert sorted(first_ends) == [1, 2, 3, 4, 5]
     assert list(first_ends.values()) == pytest.approx([len(two) / 5] * 5, rel=0.15)
@@ -107,7 +107,7 @@ def test_the_paragraph_is_cut_to_the_room_before_it_is_split():
         assert arranged.next_sentence == 2
 
 
-def test_a_sentence_longer_than_the_room_is_passed_over_not_cut():
+def test_a_sentence_longer_than_max_tokens_is_skipped_not_cut():
     text = document([[[10] * 9, [11], [12], [13] * 9, [14]]])
     assert tokens_of(arrange(text, room=5)) == [11, 12]
     assert shown(arrange(text, start=3, room=5)) == [[14]]

@@ -15,11 +15,11 @@ from tiny import UNK, VOCABULARY, document, random_document, task, whole
 
 def labels_of(*segments):
     sequence = lay_out(Arrangement(segments, None), VOCABULARY)
-    made = task("token_document_relation").label(sequence, np.random.default_rng(0))
-    return dict(zip(made.positions.tolist(), made.targets.tolist(), strict=True))
+    labels = task("token_document_relation").label(sequence, np.random.default_rng(0))
+    return dict(zip(labels.positions.tolist(), labels.targets.tolist(), strict=True))
 
 
-def test_a_token_is_elsewhere_iff_the_text_not_shown_has_it():
+def test_a_token_is_elsewhere_iff_the_rest_of_the_document_has_it():
     text = document([[[10, 20, 20], [30, 10]], [[40, UNK, 50]]])
     # shown: 10 20 20; left over: 30 10 40 [UNK] 50
     assert labels_of(Segment(text, 0, 3)) == {1: 1, 2: 0, 3: 0}
@@ -32,13 +32,13 @@ def test_unknown_words_are_not_scored_though_they_occur_elsewhere():
     assert labels_of(Segment(text, 0, 2)) == {2: 1}
 
 
-def test_each_token_is_asked_of_its_own_document():
+def test_each_token_is_labelled_by_its_own_document():
     # 10 stands in the rest of `here`, not in the rest of `there`
     here, there = document([[[10], [10]]], name="here"), document([[[10], [20]]], name="there")
     assert labels_of(Segment(here, 0, 1), Segment(there, 0, 1)) == {1: 1, 3: 0}
 
 
-def test_a_document_shown_whole_is_not_scored_but_its_neighbour_is():
+def test_a_complete_document_is_not_scored_but_its_neighbour_is():
     whole_one, part = document([[[10, 20]]]), document([[[10], [10]]])
     assert labels_of(whole(whole_one), Segment(part, 0, 1)) == {4: 1}
     assert labels_of(whole(whole_one)) == {}
@@ -51,7 +51,7 @@ def test_documents_of_one_sentence_are_not_usable():
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
-def test_labels_equal_a_recount_of_the_text_not_shown(data):
+def test_labels_equal_a_recount_of_the_rest_of_the_document(data):
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
     segments = []
     for _ in range(data.draw(st.integers(1, 2))):  # documents

@@ -31,7 +31,7 @@ def test_every_document_of_a_small_split_is_counted(tmp_path):
     assert count_usable(corpus, reordering, "heldout") == (1, 1)
 
 
-def test_of_a_large_split_evenly_spaced_documents_are_looked_at(tmp_path):
+def test_evenly_spaced_documents_of_a_large_split_are_checked(tmp_path):
     # the second half is usable, so a look at the first ten would say none
     texts = [document(LONG if i >= 50 else SHORT, name=f"d{i}") for i in range(100)]
     corpus = write_corpora(tmp_path, {"half": texts}).corpora["half"]
@@ -102,7 +102,7 @@ def test_a_corpus_that_gives_a_task_few_labels_serves_with_a_note(tmp_path):
     assert counts["notes"] == ["it scores 7.0% of the tokens, less than 10%: few labels for the steps it takes."]
 
 
-def test_documents_that_fit_whole_into_a_sequence_leave_token_document_relation_nothing_to_score(tmp_path):
+def test_documents_that_fit_into_a_sequence_give_token_document_relation_nothing_to_score(tmp_path):
     shards = write_corpora(tmp_path, {"short": [document([[[10, 11], [12, 13]]])]})
     relation = task("token_document_relation")
     long, short = (usable_table(shards.corpora, [relation], sequence_tokens=n)[relation.name]["short"] for n in (8, 5))
@@ -152,9 +152,9 @@ def test_a_task_is_refused_by_name_with_the_reason(tmp_path):
 
 def test_what_no_held_out_document_shows_is_not_measured(tmp_path):
     shards = corpus_of(tmp_path, [1, 2, 3], heldout={"d0"})
-    made, _ = build_feeds(shards, [task("sentence_distance"), task("sentence_reordering")], sequence_tokens=16)
-    assert not heldout_feed(made["sentence_distance"], task("sentence_distance"), 16).corpora
-    assert heldout_feed(made["sentence_reordering"], task("sentence_reordering"), 16).corpora
+    result, _ = build_feeds(shards, [task("sentence_distance"), task("sentence_reordering")], sequence_tokens=16)
+    assert not heldout_feed(result["sentence_distance"], task("sentence_distance"), 16).corpora
+    assert heldout_feed(result["sentence_reordering"], task("sentence_reordering"), 16).corpora
 
 
 class Fails(SentenceTask):
