@@ -36,7 +36,7 @@ class Ended:
     @property
     def traceback(self) -> bool:
         """Whether a user would have seen a traceback."""
-        return "Traceback (most recent call last)" in self.output or "is a fault of ernie2" in self.output
+        return "Traceback (most recent call last)" in self.output or "this is a bug in ernie2" in self.output
 
 
 class Child:

@@ -246,7 +246,7 @@ def test_another_flash_attention_is_warned_of_on_resume(recipe, tmp_path, monkey
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({}, "does not exist: name the folder of a checkpoint"),
+        ({}, "does not exist. Give the folder of a checkpoint"),
         ({"encoder": {"hidden": 64}}, r"encoder\.hidden=64, there \d+"),
         ({"encoder": {"position_rows": 4096}}, r"encoder\.position_rows=4096, there \d+.*growing position_rows"),
     ],
