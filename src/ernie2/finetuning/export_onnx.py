@@ -62,11 +62,11 @@ class _OnnxSource:
 def export(model: str | Path, destination: str | Path, task_id: str | None = None) -> ExportResult:
     """Write the folder `destination` atomically: model.onnx with dynamic batch and length, tokeniser and config.json.
 
-    `model`: a folder that `finetune` wrote, or any checkpoint. Of a checkpoint only the encoder is exported
-    (last_hidden_state, and pooler_output if it has a pooler), with the task id `task_id` (a name or a row, default 0).
-    The file is checked with onnxruntime against torch before it is published. Raises `ConfigError` if a package is
-    missing, `CheckpointError` for an encoder that `ErnieModel` cannot represent, `RunFailed` if the outputs differ,
-    `StorageError` if `destination` exists or cannot be written.
+    `model`: a folder that `finetune` wrote, or any checkpoint, whose encoder is exported (last_hidden_state, and
+    pooler_output if it has a pooler) with the task id `task_id` (a name or a row, default 0). The file is checked with
+    onnxruntime against torch before it is published. Raises `ConfigError` if a package is missing, `CheckpointError`
+    for an encoder that `ErnieModel` cannot represent, `RunFailed` if the outputs differ, `StorageError` if
+    `destination` exists or cannot be written.
     """
     model, destination = Path(model), Path(destination)
     if missing := [name for name in _NEEDED if find_spec(name) is None]:

@@ -266,7 +266,7 @@ def _build_job(
     folder: Path,
     hooks: Sequence[HookSource],
 ) -> tuple[Job, tuple[str, ...]]:
-    """Return the job of a dataset, and notes on its settings."""
+    """Return (the job of a dataset, notes on its settings)."""
     data.require_split("train")
     base = settings_for(data.name, pretrained.size) if data.name in DATASETS else default_settings(data.head)
     settings, length_notes = fit_lengths(apply_assignments(base, overrides), pretrained, data.head)

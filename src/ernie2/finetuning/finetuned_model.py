@@ -97,7 +97,7 @@ def save_finetuned(folder: Path, finetuned: FinetunedModel) -> None:
     with staged_folder(folder, replace=True) as staging:
         finetuned.tokenizer.save(staging, finetuned.config.settings.max_length)
         if unsupported_by_hf(carrier.settings):
-            described = ModelDescription(
+            description = ModelDescription(
                 carrier.settings,
                 finetuned.vocab_size,
                 (),
@@ -106,7 +106,7 @@ def save_finetuned(folder: Path, finetuned: FinetunedModel) -> None:
             )
             own = {name: tensor for name, tensor in model_tensors(carrier).items() if name.startswith("encoder.")}
             _swap_first_row(own, TASK_TABLE, finetuned.config.task_id)
-            save_native(staging, described, own | {_OWN_LINEAR + name: tensor for name, tensor in linear.items()})
+            save_native(staging, description, own | {_OWN_LINEAR + name: tensor for name, tensor in linear.items()})
         else:
             _save_hf(staging, finetuned, carrier, linear)
         write_checksums(staging)
