@@ -1,4 +1,4 @@
-"""A package of one's own declares data sets in a file and an entry point; mistakes name the package."""
+"""Datasets declared by another package in a file and an entry point; errors name the package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of the official sets: labels in every spelling, tags by tokens, and test files without labels."""
+"""Rows of official datasets: labels in every spelling, tags of tokens, and test files without labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files a set is read from: official folders, its own folder, the Hub's parquet files, extracts and stand-ins."""
+"""Files of a dataset: official folders, its own folder, the Hub's parquet files, extracts and stand-ins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The declared sets: names, groups, what stands for what, and every file at hand read to its official row count."""
+"""Declared datasets: names, groups, stand-ins, and official row counts of all available files."""
 
 from __future__ import annotations
 

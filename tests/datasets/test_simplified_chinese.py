@@ -1,4 +1,4 @@
-"""Traditional → Simplified: lengths never change, whichever converter is there; without one, the error gives advice."""
+"""Traditional to Simplified Chinese: lengths do not change; without a converter, the error gives advice."""
 
 from __future__ import annotations
 

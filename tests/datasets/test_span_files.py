@@ -1,4 +1,4 @@
-"""Contexts, questions and answers: three forms, and starts that are believed only where the text stands."""
+"""Contexts, questions and answers: three forms, and starts that are used only if the answer is there."""
 
 from __future__ import annotations
 

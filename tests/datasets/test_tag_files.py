@@ -1,4 +1,4 @@
-"""CoNLL files: sentences between empty lines, what is left out, and what cannot be told from a table."""
+"""CoNLL files: sentences between empty lines, skipped lines, and files that may also be tables."""
 
 from __future__ import annotations
 

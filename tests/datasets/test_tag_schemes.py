@@ -1,4 +1,4 @@
-"""Tag schemes: entities read off by hand, round trips through every scheme, and which scheme tags follow."""
+"""Tag schemes: entities of small examples, round trips through every scheme, and detection of the scheme."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Users' own files: what is guessed and why, and every fault named with its line."""
+"""User files: the detected task with its reason, and errors with the line."""
 
 from __future__ import annotations
 
@@ -154,9 +154,9 @@ def test_tags_between_spaces_are_tagging_where_they_fit_the_words(tmp_path: Path
 
 def test_many_long_names_are_shortened(tmp_path: Path) -> None:
     rows = [{"a": "x", "y": f"name {number:02} " + "word " * 30} for number in range(25)]
-    told = load(tmp_path, rows).reasons[1]
-    assert told.startswith("labels: name 00 word word word word word word wo…, name 01")
-    assert told.endswith("and 5 more")
+    reason = load(tmp_path, rows).reasons[1]
+    assert reason.startswith("labels: name 00 word word word word word word wo…, name 01")
+    assert reason.endswith("and 5 more")
     with pytest.raises(DataError, match=r"the label 'nome word word word word word word word …' .* and 5 more"):
         load(tmp_path, rows, [{"a": "x", "y": "nome " + "word " * 30}])
 
@@ -339,9 +339,9 @@ def test_labels_that_differ_only_in_case_stay_classes_and_one_note_names_them(tm
     rows = [{"a": text, "y": label} for text, label in (("x", "Pos"), ("z", "pos"), ("u", "neg"), ("v", "NEG"))]
     data = load(tmp_path, rows)
     assert data.labels == ("NEG", "Pos", "neg", "pos")
-    said = "labels differ only in case ('NEG' and 'neg'; 'Pos' and 'pos'); they are separate classes"
+    note_text = "labels differ only in case ('NEG' and 'neg'; 'Pos' and 'pos'); they are separate classes"
     notes = [note for split in data.splits.values() for note in split.notes]
-    assert [said in note for note in notes] == [True]
+    assert [note_text in note for note in notes] == [True]
     assert all("case" not in note for note in load(tmp_path, rows[1:3]).splits["train"].notes)
 
 

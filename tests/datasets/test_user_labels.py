@@ -1,4 +1,4 @@
-"""Labels of users' own files, from file to classes: nothing is changed, dropped or guessed without a word."""
+"""Labels of user files: every change, drop or guess is reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `inspect` tells, on shards small enough to count by hand."""
+"""`inspect` on shards small enough to count by hand."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_masked_units_are_in_one_pair_of_brackets(shards):
 
 
 def test_tokens_are_marked_elsewhere_or_only_here_against_the_text_left_over(tmp_path):
-    # sequences of up to 8 tokens show a sentence or two; "york" and "snores" stand in one place only
+    # sequences of up to 8 tokens show a sentence or two; "york" and "snores" occur once
     shards = folder(tmp_path, {"cities": [city("a")]})
     (task,) = inspect(shards, "token_document_relation", 1, sequence_tokens=8).tasks
     assert task.examples == ("new⁺ york⁻ sleeps⁺.⁺",)

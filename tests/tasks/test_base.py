@@ -1,4 +1,4 @@
-"""The registry, and what every built-in task says about itself."""
+"""The task registry, and the attributes of every built-in task."""
 
 from __future__ import annotations
 

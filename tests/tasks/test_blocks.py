@@ -1,4 +1,4 @@
-"""Blocks: laid out and labelled at once, instances are what they are one by one."""
+"""Blocks: layout and labels equal those of single instances."""
 
 from __future__ import annotations
 

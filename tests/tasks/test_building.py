@@ -1,4 +1,4 @@
-"""Tasks of a recipe: options checked, corpora chosen, labels filled from the data; what a vocabulary knows."""
+"""Tasks of a recipe: validated options, corpora, labels from the data; vocabularies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Capitalization prediction, readable by eye."""
+"""Capitalization prediction on small documents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arrangement once, laid out, labelled by many; and what happens to a task that breaks its word."""
+"""Instances: arrangement, layout, labels, and errors for invalid results of tasks."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ RNG = np.random.default_rng(0)
 
 def test_an_unlabelled_arrangement_has_the_complete_sentences_that_fit():
     text = document([[[10, 11, 12], [13, 14]], [[15, 16, 17, 18]]])
-    for room, end, following in [(3, 3, 1), (4, 3, 1), (5, 5, 2), (8, 5, 2), (9, 9, 3), (99, 9, 3)]:
-        arranged = arrange_unlabelled(Source(text, 0), room)
+    for max_tokens, end, following in [(3, 3, 1), (4, 3, 1), (5, 5, 2), (8, 5, 2), (9, 9, 3), (99, 9, 3)]:
+        arranged = arrange_unlabelled(Source(text, 0), max_tokens)
         assert arranged == Arrangement((Segment(text, 0, end),), None, following)
     assert arrange_unlabelled(Source(text, 1), 4).segments == (Segment(text, 3, 5),)
 
@@ -43,7 +43,7 @@ def test_a_first_sentence_beyond_the_room_is_cut_to_it():
 
 
 @pytest.mark.parametrize(
-    ("room", "shown"),
+    ("max_tokens", "shown"),
     [
         (2, 2),  # a word and a piece of it
         (3, 2),  # not between the pieces of a word: 10-901 | 20-902-903 | …
@@ -56,10 +56,10 @@ def test_a_first_sentence_beyond_the_room_is_cut_to_it():
         (10, 10),
     ],
 )
-def test_a_sentence_is_cut_only_between_units(room, shown):
+def test_a_sentence_is_cut_only_between_units(max_tokens, shown):
     spans = {"entity": [(5, 7), (8, 10)], "word": [(7, 9)]}
     text = document([[[10, 901, 20, 902, 903, 30, 31, 40, 41, 42, 50, 51]]], spans=spans)
-    arranged = arrange_unlabelled(Source(text, 0), room)
+    arranged = arrange_unlabelled(Source(text, 0), max_tokens)
     assert (len(arranged.segments[0]), arranged.next_sentence) == (shown, 1)
 
 
@@ -71,7 +71,7 @@ def test_only_a_unit_longer_than_the_room_is_cut_at_it():
 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, 2**32), st.integers(3, 40))
-def test_a_limit_below_the_longest_sentence_splits_no_unit_that_fits(seed, room):
+def test_a_limit_below_the_longest_sentence_splits_no_unit_that_fits(seed, max_tokens):
     text = random_document(np.random.default_rng(seed), words=20)
     between = [
         at
@@ -80,20 +80,20 @@ def test_a_limit_below_the_longest_sentence_splits_no_unit_that_fits(seed, room)
         and not any(start < at < end for runs in text.spans.values() for start, end in runs.tolist())
     ]
     for sentence, (start, end) in enumerate(pairwise(text.sentences.tolist())):
-        if end - start > room:
-            stop = max((at for at in between if start < at <= start + room), default=start + room)
-            assert arrange_unlabelled(Source(text, sentence), room).segments == (Segment(text, start, stop),)
+        if end - start > max_tokens:
+            stop = max((at for at in between if start < at <= start + max_tokens), default=start + max_tokens)
+            assert arrange_unlabelled(Source(text, sentence), max_tokens).segments == (Segment(text, start, stop),)
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 2**32), st.integers(20, 80))
-def test_the_plain_walk_shows_every_token_of_a_document_once(seed, room):
+def test_the_plain_walk_shows_every_token_of_a_document_once(seed, max_tokens):
     text = random_document(np.random.default_rng(seed))  # sentences of at most 17 tokens
     shown, sentence = [], 0
     while sentence < text.sentence_count:
-        arranged = arrange_unlabelled(Source(text, sentence), room)
+        arranged = arrange_unlabelled(Source(text, sentence), max_tokens)
         shown += list(range(arranged.segments[0].start, arranged.segments[0].end))
-        assert len(arranged.segments[0]) <= room
+        assert len(arranged.segments[0]) <= max_tokens
         sentence = arranged.next_sentence
     assert shown == list(range(len(text)))
 

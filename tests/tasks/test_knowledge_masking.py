@@ -1,4 +1,4 @@
-"""Knowledge masking, by hand and by counting."""
+"""Knowledge masking on small documents, and its shares on large ones."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WORDS = [[[10, 901, 20, 30, 902, 40, 50, 60]]]  # words: 10-901, 20, 30-902, 40,
 
 
 def starts(spans, levels=("word", "phrase", "entity", "user")):
-    """First tokens of units, counted in the document (the [CLS] before it is taken off)."""
+    """First tokens of units, counted in the document (without the [CLS] before it)."""
     found = unit_starts(sequence_of(document(WORDS, spans=spans)), levels)
     return (np.flatnonzero(found[1:9])).tolist()
 
@@ -66,7 +66,7 @@ def test_the_order_of_the_levels_says_which_span_wins():
 
 
 def units_by_hand(sequence, levels):
-    """Units as sets of positions, by the plainest loop: strongest kind first, whatever it overlaps is left out."""
+    """Units as sets of positions, by a simple loop: strongest kind first; overlapped spans are ignored."""
     owner = {}
     for kind in reversed(levels):
         runs = [range(*run) for run in sequence.spans.get(kind, np.zeros((0, 2), int)).tolist()]
@@ -189,7 +189,7 @@ def test_picked_units_are_tallied_by_kind_and_pieces_by_number():
         assert max(counts, key=lambda tally: sum(tally.values())) == expected
     labels = masked(sequence, 0, mix={"basic": 1.0})
     assert task("knowledge_masking", mix={"basic": 1.0}).count_labels(sequence, labels) == {
-        "piece": len(labels.positions)
+        "token": len(labels.positions)
     }
 
 
@@ -207,24 +207,24 @@ def test_targets_are_the_original_ids_and_only_scored_tokens_are_replaced(seed, 
     assert np.isin(labels.inputs, [*VOCABULARY.ordinary, MASK, CLS, SEP, UNK]).all()
 
 
-def test_of_the_picked_pieces_80_percent_are_hidden_10_random_10_kept():
+def test_of_the_selected_tokens_80_percent_are_masked_10_random_10_unchanged():
     sequence = sequence_of(random_document(np.random.default_rng(0), sentences=60))
-    hidden = random = kept = total = 0
+    masked_count = random = unchanged = total = 0
     for seed in range(300):
         labels = masked(sequence, seed)
         seen = labels.inputs[labels.positions]
-        hidden += int((seen == MASK).sum())
-        kept += int((seen == labels.targets).sum())
+        masked_count += int((seen == MASK).sum())
+        unchanged += int((seen == labels.targets).sum())
         random += int(((seen != MASK) & (seen != labels.targets)).sum())
         total += len(labels.positions)
     assert total > 20_000
-    assert hidden / total == pytest.approx(0.8, abs=0.01)
+    assert masked_count / total == pytest.approx(0.8, abs=0.01)
     assert random / total == pytest.approx(0.1, abs=0.01)
-    assert kept / total == pytest.approx(0.1, abs=0.01)
+    assert unchanged / total == pytest.approx(0.1, abs=0.01)
 
 
 @pytest.mark.parametrize("words", [7, 10, 40, 300])
-def test_15_percent_of_the_units_are_picked_at_any_length(words):
+def test_15_percent_of_the_units_are_selected_at_any_length(words):
     sequence = sequence_of(document([[list(range(10, 10 + words))]]))
     picked = [len(masked(sequence, seed).positions) for seed in range(2_000)]
     assert np.mean(picked) / words == pytest.approx(0.15, rel=0.05)

@@ -1,4 +1,4 @@
-"""The label of a pair is its class, whatever is cut, and the classes are those of the options."""
+"""The label of a pair is its class, also after truncation; the classes are those of the options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two texts in one sequence: what is cut when they are too long, and what never is."""
+"""Truncation of two texts in one sequence."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_what_is_no_pair_of_two_texts_is_none(text):
 
 
 @pytest.mark.parametrize(
-    ("room", "shown"),
+    ("max_tokens", "shown"),
     [
         (10, [(0, 6), (6, 10)]),  # fits
         (9, [(0, 5), (6, 10)]),  # the longer one gives
@@ -55,8 +55,8 @@ def test_what_is_no_pair_of_two_texts_is_none(text):
         (2, None),  # not even the word 10 900
     ],
 )
-def test_a_long_pair_is_cut_where_a_unit_ends(room, shown):
-    segments = truncate_pair(PAIR, room)
+def test_a_long_pair_is_cut_where_a_unit_ends(max_tokens, shown):
+    segments = truncate_pair(PAIR, max_tokens)
     assert segments is None if shown is None else runs(segments) == shown
 
 
@@ -84,22 +84,22 @@ def pairs(draw):
 
 
 @given(pairs(), st.integers(2, 60))
-def test_nothing_passes_the_room_no_unit_is_cut_and_no_text_is_empty(pair, room):
-    segments = truncate_pair(pair, room)
+def test_nothing_passes_the_room_no_unit_is_cut_and_no_text_is_empty(pair, max_tokens):
+    segments = truncate_pair(pair, max_tokens)
     (first, middle), (_, end) = pair_texts(pair)
     if segments is None:
-        one, other = longest_first(middle - first, end - middle, room)
+        one, other = longest_first(middle - first, end - middle, max_tokens)
         assert any(
             cut < stop - start and not any(whole(pair, at) for at in range(start + 1, start + cut + 1))
             for start, cut, stop in ((first, one, middle), (middle, other, end))
         ), "given up although a unit of each text fits"
         return
-    assert sum(map(len, segments)) <= room
+    assert sum(map(len, segments)) <= max_tokens
     assert all(len(segment) > 0 for segment in segments)
     assert [segment.start for segment in segments] == [first, middle]
     for segment, stop in zip(segments, (middle, end), strict=True):
         assert segment.end == stop or whole(pair, segment.end)
-    if middle - first + end - middle <= room:
+    if middle - first + end - middle <= max_tokens:
         assert [segment.end for segment in segments] == [middle, end]
 
 

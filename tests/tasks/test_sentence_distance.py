@@ -1,4 +1,4 @@
-"""Sentence distance: the pair stands as the label says, whole, and nothing but the text tells the class."""
+"""Sentence distance: the pair has the relation of the label, untruncated, and only the text reveals the class."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ ELSEWHERE = document([[[50], [51]]], group=1)
 CASES = [("adjacent", {1}), ("same_document", {2, 3, 4}), ("different_documents", {*range(36, 42)})]
 
 
-def arrange(label, text=HERE, other=ELSEWHERE, start=0, room=99, seed=0):
+def arrange(label, text=HERE, other=ELSEWHERE, start=0, max_tokens=99, seed=0):
     source = Source(text, start, lambda: other)
-    return task("sentence_distance").arrange(source, label, room, np.random.default_rng(seed))
+    return task("sentence_distance").arrange(source, label, max_tokens, np.random.default_rng(seed))
 
 
 def shown(arranged):
     return [s.document.tokens[s.start : s.end].tolist() for s in arranged.segments]
 
 
-def walk(label, text, seed=0, room=99):
+def walk(label, text, seed=0, max_tokens=99):
     """All pairs of a document, walked as the stream walks it."""
     rng, at, pairs = np.random.default_rng(seed), 0, []
     while at < text.sentence_count:
-        arrangement = task("sentence_distance").arrange(Source(text, at, lambda: ELSEWHERE), label, room, rng)
+        arrangement = task("sentence_distance").arrange(Source(text, at, lambda: ELSEWHERE), label, max_tokens, rng)
         if arrangement is None:
             break
         assert arrangement.next_sentence > at
@@ -108,18 +108,18 @@ def test_the_walk_goes_on_by_one_to_three_sentences_and_ends_with_the_third_last
 
 def test_a_sentence_that_does_not_fit_is_skipped_not_cut():
     text = document([[[10] * 6, [11] * 5, [12] * 3, [13] * 9, [14] * 4, [15]]])
-    assert shown(arrange("adjacent", text, room=8)) == [[11] * 5, [12] * 3]
-    assert {tuple(map(len, shown(arrange("same_document", text, room=8, seed=s)))) for s in range(50)} == {(6, 1)}
-    assert {tuple(map(len, shown(arrange("same_document", text, room=10, seed=s)))) for s in range(50)} == {
+    assert shown(arrange("adjacent", text, max_tokens=8)) == [[11] * 5, [12] * 3]
+    assert {tuple(map(len, shown(arrange("same_document", text, max_tokens=8, seed=s)))) for s in range(50)} == {(6, 1)}
+    assert {tuple(map(len, shown(arrange("same_document", text, max_tokens=10, seed=s)))) for s in range(50)} == {
         (6, 1),
         (6, 3),
         (6, 4),
     }
-    assert arrange("adjacent", text, room=7, start=2) is None
+    assert arrange("adjacent", text, max_tokens=7, start=2) is None
     long_other = document([[[50] * 9, [51] * 2]], group=1)
-    assert {tuple(shown(arrange("different_documents", text, long_other, room=8, seed=s))[1]) for s in range(20)} == {
-        (51, 51)
-    }
+    assert {
+        tuple(shown(arrange("different_documents", text, long_other, max_tokens=8, seed=s))[1]) for s in range(20)
+    } == {(51, 51)}
 
 
 @pytest.mark.parametrize("label", LABELS)
@@ -149,13 +149,13 @@ def test_two_complete_sentences_of_the_relation_fit_or_there_is_no_pair(seed, li
     rng = np.random.default_rng(seed)
     arrangement = checked(task("sentence_distance"), Source(text, start, lambda: other), label, limit, rng)
     lengths, others = np.diff(text.sentences), np.diff(other.sentences)
-    room = limit - 3
+    max_tokens = limit - 3
     pairs = {
         "adjacent": [(i, i + 1, lengths) for i in range(start, len(lengths) - 2)],
         "same_document": [(i, j, lengths) for i in range(start, len(lengths) - 2) for j in range(i + 2, len(lengths))],
         "different_documents": [(i, j, others) for i in range(start, len(lengths) - 2) for j in range(len(others))],
     }[label]
-    possible = [(i, j) for i, j, seconds in pairs if lengths[i] + seconds[j] <= room]
+    possible = [(i, j) for i, j, seconds in pairs if lengths[i] + seconds[j] <= max_tokens]
     if arrangement is None:
         assert not possible
         return
@@ -170,7 +170,7 @@ def test_two_complete_sentences_of_the_relation_fit_or_there_is_no_pair(seed, li
 @given(st.integers(0, 2**32), st.sampled_from(LABELS))
 def test_the_pair_follows_from_the_randomness_it_is_given(seed, label):
     text, other = random_source(seed)
-    one, two = (arrange(label, text, other, room=30, seed=seed) for _ in range(2))
+    one, two = (arrange(label, text, other, max_tokens=30, seed=seed) for _ in range(2))
     assert one == two
 
 

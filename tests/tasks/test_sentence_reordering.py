@@ -1,4 +1,4 @@
-"""Sentence reordering: the class tells the permutation, and nothing of the text is lost."""
+"""Sentence reordering: the class is the permutation, and no text is lost."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tiny import document, random_document, task
 NUMBERED = document([[[i] for i in range(10, 16)]])  # one paragraph of six sentences, each its own number
 
 
-def arrange(text, start=0, room=500, seed=0, m=4):
+def arrange(text, start=0, max_tokens=500, seed=0, m=4):
     return task("sentence_reordering", max_segments=m).arrange(
-        Source(text, start), None, room, np.random.default_rng(seed)
+        Source(text, start), None, max_tokens, np.random.default_rng(seed)
     )
 
 
@@ -58,18 +58,18 @@ def test_the_label_312_shows_the_third_segment_first_then_the_first_then_the_sec
 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, 2**32), st.integers(2, 6), st.integers(5, 60))
-def test_putting_the_segments_back_by_the_label_gives_the_text_back(seed, m, room):
+def test_putting_the_segments_back_by_the_label_gives_the_text_back(seed, m, max_tokens):
     text = random_document(np.random.default_rng(seed))
-    arranged = arrange(text, room=room, seed=seed, m=m)
+    arranged = arrange(text, max_tokens=max_tokens, seed=seed, m=m)
     if arranged is None:
-        assert min(np.diff(text.sentences)) > room
+        assert min(np.diff(text.sentences)) > max_tokens
         return
     label = task("sentence_reordering", max_segments=m).labels[arranged.label]
     assert len(label) == len(arranged.segments) <= m
     back = [segment for _, segment in sorted(zip(label, arranged.segments, strict=True), key=lambda pair: pair[0])]
     assert all(a.end == b.start for a, b in pairwise(back))
     assert {edge for s in back for edge in (s.start, s.end)} <= set(text.sentences.tolist())
-    assert sum(map(len, back)) <= room
+    assert sum(map(len, back)) <= max_tokens
     assert text.sentences[arranged.next_sentence] == back[-1].end
 
 
@@ -102,16 +102,16 @@ def test_a_paragraph_of_fewer_than_m_sentences_is_extended_by_the_following_ones
 def test_the_paragraph_is_cut_to_the_room_before_it_is_split():
     text = document([[[10] * 4, [11] * 4, [12] * 4, [13] * 4]])
     for seed in range(50):
-        arranged = arrange(text, room=9, seed=seed)
+        arranged = arrange(text, max_tokens=9, seed=seed)
         assert tokens_of(arranged) == [10] * 4 + [11] * 4
         assert arranged.next_sentence == 2
 
 
 def test_a_sentence_longer_than_max_tokens_is_skipped_not_cut():
     text = document([[[10] * 9, [11], [12], [13] * 9, [14]]])
-    assert tokens_of(arrange(text, room=5)) == [11, 12]
-    assert shown(arrange(text, start=3, room=5)) == [[14]]
-    assert arrange(document([[[10] * 9]]), room=5) is None
+    assert tokens_of(arrange(text, max_tokens=5)) == [11, 12]
+    assert shown(arrange(text, start=3, max_tokens=5)) == [[14]]
+    assert arrange(document([[[10] * 9]]), max_tokens=5) is None
 
 
 def test_one_sentence_leaves_one_class_and_is_usable_for_nothing():

@@ -1,4 +1,4 @@
-"""Token-document relation against a recount of the text that is not shown."""
+"""Token-document relation against a recount of the rest of the document."""
 
 from __future__ import annotations
 

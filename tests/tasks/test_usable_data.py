@@ -1,4 +1,4 @@
-"""UsableData documents, counted."""
+"""Usable documents and scored tokens of corpora."""
 
 from __future__ import annotations
 

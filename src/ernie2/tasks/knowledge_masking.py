@@ -129,7 +129,7 @@ class KnowledgeMasking(TokenTask):
     def count_labels(self, sequence: TokenSequence, labels: Labels) -> Mapping[str, int]:
         """Count masked units by kind, at the level of `mix` that explains the masked tokens with the fewest units.
 
-        Tokens masked at level basic count as "piece".
+        Tokens masked at level basic count as "token".
         """
         scored = np.zeros(len(sequence.tokens), bool)
         scored[labels.positions] = True
@@ -147,7 +147,7 @@ class KnowledgeMasking(TokenTask):
                     for start, end in sequence.spans.get(kind, np.zeros((0, 2), np.int64)).tolist()
                 }
                 counted.append(Counter(kinds.get((int(edges[i]), int(edges[i + 1])), "word") for i in picked))
-        return min(counted, key=Counter.total, default={"piece": len(labels.positions)})
+        return min(counted, key=Counter.total, default={"token": len(labels.positions)})
 
     def notes(self, sequences: Sequence[TokenSequence]) -> list[str]:
         """Return a warning for each kind of spans that `mix` masks but the corpus lacks or nearly lacks."""
