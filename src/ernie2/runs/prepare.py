@@ -38,7 +38,7 @@ def prepare(
     checked = load_recipe(recipe, overrides)
     shards = prepare_shards(checked, workers, replace=replace)
     tasks = build_tasks(checked.tasks, vocabulary_for(shards), shards.corpora)
-    log_info("UsableData documents per task and corpus:")
+    log_info("Usable sections of documents per task and corpus:")
     table = usable_table(shards.corpora, tasks, sequence_tokens=checked.batch.sequence_tokens)
     for task, counts in table.items():
         shown = ", ".join(f"{corpus} {c['usable']:,} of {c['of']:,}" for corpus, c in counts.items())

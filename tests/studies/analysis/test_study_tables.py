@@ -102,7 +102,7 @@ def test_the_paper_s_rows_stand_beside_with_the_words_that_sizes_differ(text):
 
 
 def test_each_table_of_tasks_has_every_task_and_their_mean(text):
-    for title in ("## Held-out accuracy at the end", "## Forgetting", "## Backward transfer", "## Forward transfer"):
+    for title in ("## Final held-out accuracy", "## Forgetting", "## Backward transfer", "## Forward transfer"):
         names = [row[0] for row in rows(section(text, title))]
         assert names == [
             "Knowledge masking",
@@ -114,7 +114,7 @@ def test_each_table_of_tasks_has_every_task_and_their_mean(text):
 
 
 def test_the_best_baseline_stands_beside_the_held_out_accuracy(text):
-    cells = rows(section(text, "## Held-out accuracy at the end"))
+    cells = rows(section(text, "## Final held-out accuracy"))
     assert [row[-2] for row in cells] == ["0.0500", "0.8800", "0.7700", "0.5300", "–"]
 
 
