@@ -1,4 +1,4 @@
-"""A small run, whose figures can be checked by eye: two tasks, two stages, forty steps."""
+"""A small run, small enough to check by hand: two tasks, two stages, forty steps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MASKING, CASE = "knowledge_masking", "capitalization_prediction"
 
 
 def described(**changes: Any) -> dict[str, Any]:
-    """run.json of the small run; parts given in `changes` need not be whole."""
+    """run.json of the small run; parts given in `changes` may be partial."""
     values = {
         "name": "small",
         "about": "A run to look at.",
@@ -65,15 +65,15 @@ def described(**changes: Any) -> dict[str, Any]:
         "batch_tokens": 4096,
         "initialised_from": None,
     } | changes
-    whole = run_values(**values)
+    values = run_values(**values)
     task = {"id": 0, "level": "token", "labels": None, "about": ""}
     stage: dict[str, Any] = {"name": "", "iterations": {}, "steps": 0, "introduced": []}
-    whole["data"] = run_values()["data"] | whole["data"]
-    whole["tasks"] = [task | {"title": one["name"].replace("_", " ").capitalize()} | one for one in whole["tasks"]]
-    whole["stages"] = [stage | one for one in whole["stages"]]
-    if whole["extended_from"]:
-        whole["extended_from"] = {"data": "", "replay": None} | whole["extended_from"]
-    return whole
+    values["data"] = run_values()["data"] | values["data"]
+    values["tasks"] = [task | {"title": one["name"].replace("_", " ").capitalize()} | one for one in values["tasks"]]
+    values["stages"] = [stage | one for one in values["stages"]]
+    if values["extended_from"]:
+        values["extended_from"] = {"data": "", "replay": None} | values["extended_from"]
+    return values
 
 
 def result(accuracy: float, half: float, cheap: float, loss: float = 1.0, **more: Any) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def lines() -> list[dict[str, Any]]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a run folder: `folder(lines=..., **changes of run.json)`."""
+    """Write a run folder: `folder(lines=..., **changes of run.json)`."""
 
     def write(records: Iterable[dict[str, Any]] | None = None, **changes: Any) -> Path:
         run = tmp_path / "run"
@@ -141,13 +141,13 @@ def folder(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def small(folder: Callable[..., Path]) -> Callable[..., Records]:
-    """The same, read back."""
+    """Read the run folder: `small(lines=..., **changes)`."""
     return lambda records=None, **changes: read_records(folder(records, **changes))
 
 
 @pytest.fixture
 def small_lines() -> list[dict[str, Any]]:
-    """The lines of the small run, to change."""
+    """The lines of the small run, for changes."""
     return lines()
 
 

@@ -17,7 +17,7 @@ MASKING, CASE = "knowledge_masking", "capitalization_prediction"
 def extension(small, small_lines, heldout_result):
     """A run of one stage of masking which a second one, with or without replay, extended by capitals."""
 
-    def made(seed: int, start: float, end: float, replay: int = 10, source: str = "", **changes: Any):
+    def make_run(seed: int, start: float, end: float, replay: int = 10, source: str = "", **changes: Any):
         def heldout(at: str, masking: float, case: float):
             tasks = {MASKING: heldout_result(masking, 0.02, 0.05), CASE: heldout_result(case, 0.02, 0.8)}
             return {"kind": "heldout", "step": 20 if at == "start" else 40, "stage": 1, "at": at, "tasks": tasks}
@@ -31,7 +31,7 @@ def extension(small, small_lines, heldout_result):
         came = {"run": source or f"run{seed}", "step": 20, "stages": 1, "task": CASE, "replay": replay}
         return small(lines, seed=seed, stages=stages, extended_from=came, **changes)
 
-    return made
+    return make_run
 
 
 def test_the_interval_over_seeds_is_student_s_t(extension):
@@ -48,7 +48,7 @@ def test_runs_that_differ_in_the_seed_alone_are_one_column(extension):
     assert [column.seeds for column in table.columns] == [(0, 1), (0,)]
 
 
-def test_a_change_is_taken_run_by_run_so_that_seeds_do_not_blur_it(extension):
+def test_changes_are_computed_per_run(extension):
     table = compare([extension(0, 0.10, 0.08), extension(1, 0.50, 0.48), extension(2, 0.30, 0.28)])
     masking, case = table.rows
     change = masking.cells[0].change
@@ -86,7 +86,7 @@ def test_runs_that_extend_nothing_are_compared_by_their_ends(small):
     assert result_before(small(), MASKING) is None
 
 
-def test_different_held_out_documents_are_said(extension):
+def test_different_held_out_documents_are_reported(extension):
     assert compare([extension(0, 0.3, 0.2), extension(1, 0.3, 0.2)]).same_text
     assert not compare([extension(0, 0.3, 0.2), extension(1, 0.3, 0.2, data={"fingerprint": "else"})]).same_text
 

@@ -47,7 +47,7 @@ def test_of_two_lines_about_one_step_the_later_counts_and_steps_come_in_order(tm
     assert [(step.step, step.loss["knowledge_masking"]) for step in records.steps] == [(10, 6.0), (20, 6.5)]
 
 
-def test_unknown_kinds_and_keys_are_ignored_and_null_stands_for_what_is_missing(tmp_path):
+def test_unknown_kinds_and_keys_are_ignored_and_null_means_the_default(tmp_path):
     lines = '{"kind": "weather", "rain": true}\n' + json.dumps(STEP | {"lr": None, "moon": "full"}) + "\n"
     records = read_records(write(tmp_path, lines))
     assert records.steps[0].lr is None

@@ -200,7 +200,7 @@ def test_a_folder_that_is_no_run_gets_no_report(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_when_writing_fails_the_earlier_report_stays_whole(folder, monkeypatch):
+def test_when_writing_fails_the_earlier_report_is_unchanged(folder, monkeypatch):
     run = folder()
     before = write_report(run).read_text(encoding="utf-8")
 
@@ -208,8 +208,8 @@ def test_when_writing_fails_the_earlier_report_stays_whole(folder, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    told = r"report\.html cannot be written: No space left on device; nothing was changed\. Free space"
-    with pytest.raises(StorageError, match=told):
+    message = r"report\.html cannot be written: No space left on device; nothing was changed\. Free space"
+    with pytest.raises(StorageError, match=message):
         write_report(run)
     assert (run / "report.html").read_text(encoding="utf-8") == before
     assert not list(run.glob("*.tmp"))

@@ -21,7 +21,7 @@ def test_places_keep_order_and_stay_on_the_axis():
     assert all(0 <= place <= 100 for place in places)
 
 
-def test_a_tick_stands_where_its_value_would():
+def test_ticks_are_at_the_position_of_their_value():
     plot = dot_plot(SCORE)
     ticks = {float(label): place for place, label in plot.ticks}
     assert ticks[0.5] == pytest.approx(plot.majority[0], abs=0.01)

@@ -63,12 +63,12 @@ def test_elements_are_closed_in_the_order_they_were_opened() -> None:
 
 def test_the_page_has_every_table_and_sentence_of_the_study() -> None:
     record = study_record()
-    text, found = drawn(record), analyse(record)
-    rows = [line for line in render_markdown(found).splitlines() if line.startswith("|") and "---" not in line]
+    text, analysis = drawn(record), analyse(record)
+    rows = [line for line in render_markdown(analysis).splitlines() if line.startswith("|") and "---" not in line]
     for row in rows:
         cells = "</td><td>".join(cell.strip() for cell in row.strip("|").split("|")[1:])
         assert cells in text or cells.replace("</td><td>", '</th><th scope="col">') in text
-    for words in (*found.notes, *found.ratios):
+    for words in (*analysis.notes, *analysis.ratios):
         assert words in text
 
 
@@ -114,7 +114,7 @@ def test_the_same_record_gives_the_same_page_in_whatever_order_its_runs_came() -
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"scores": False}, "No run was fine-tuned, so there are no scores."),
         ({"sensitivity": ()}, "There are no runs without restarts of the schedule"),
@@ -123,9 +123,9 @@ def test_the_same_record_gives_the_same_page_in_whatever_order_its_runs_came() -
         ({"arms": ("multitask",)}, "cannot be tested: no two of its methods have scores"),
     ],
 )
-def test_a_study_with_parts_missing_has_a_page_that_says_which(changes: dict[str, Any], said: str) -> None:
+def test_a_study_with_parts_missing_has_a_page_that_says_which(changes: dict[str, Any], message: str) -> None:
     text = drawn(study_record(**changes) | {"status": "running", "finished": None})
-    assert said in text
+    assert message in text
     assert "The study is not finished" in text
     assert not re.search(r"(?<!\. )\bNone\b|\bnan\b", text)
 
@@ -151,9 +151,9 @@ def test_a_panel_a_task_has_a_line_an_arm_up_to_its_accuracy_at_the_end() -> Non
     assert of_tasks[0].baseline == pytest.approx(0.05)
 
 
-def test_a_mean_is_taken_where_all_lines_have_a_value() -> None:
-    found = mean_line([[(0.0, 0.0), (0.5, 1.0), (1.0, 0.0)], [(0.25, 0.5), (1.0, 0.5)]])
-    assert found == ((0.25, 0.5), (0.5, 0.75), (1.0, 0.25))
+def test_a_mean_is_computed_where_all_lines_have_a_value() -> None:
+    mean = mean_line([[(0.0, 0.0), (0.5, 1.0), (1.0, 0.0)], [(0.25, 0.5), (1.0, 0.5)]])
+    assert mean == ((0.25, 0.5), (0.5, 0.75), (1.0, 0.25))
 
 
 @pytest.mark.parametrize(

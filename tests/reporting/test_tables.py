@@ -21,7 +21,7 @@ def test_what_a_task_scored_before_its_first_stage_is_no_best_to_fall_from(small
     assert [cell.zero_shot for cell in case.cells] == [True, False]
 
 
-def test_cells_stand_above_below_or_level_with_the_best_baseline_by_their_interval(small):
+def test_cells_are_above_below_or_level_with_the_best_baseline_by_their_interval(small):
     masking, case = tables.forgetting_matrix(small())
     assert [cell.side for cell in masking.cells] == ["above", "above"]
     assert [cell.side for cell in case.cells] == ["below", "level"]  # 0.81 ± 0.02 holds 0.80

@@ -13,28 +13,28 @@ def test_the_headline_counts_the_learned_tasks(small):
     assert verdict.headline(small()) == "One of two tasks is above every baseline on held-out documents."
 
 
-def test_both_all_and_none_are_said_so(small, small_lines, heldout_result):
+def test_the_headline_says_both_all_or_none(small, small_lines, heldout_result):
     small_lines[9]["tasks"][CASE] = heldout_result(0.95, 0.02, 0.8)
-    said = "Both tasks are above every baseline on held-out documents."
-    assert verdict.headline(small(small_lines)) == said
+    message = "Both tasks are above every baseline on held-out documents."
+    assert verdict.headline(small(small_lines)) == message
     for task in small_lines[9]["tasks"]:
         small_lines[9]["tasks"][task] = heldout_result(0.01, 0.005, 0.8)
-    said = "None of two tasks is above every baseline on held-out documents."
-    assert verdict.headline(small(small_lines)) == said
+    message = "None of two tasks is above every baseline on held-out documents."
+    assert verdict.headline(small(small_lines)) == message
 
 
 def test_a_task_with_too_few_instances_is_neither_learned_nor_unlearned(small, small_lines, heldout_result):
     small_lines[9]["tasks"][CASE] = heldout_result(0.95, 0.02, 0.8, instances=16)
     records = small(small_lines)
     assert verdict.headline(records).endswith(" For one there are too few held-out instances to tell.")
-    said = ("Capitalization prediction (0.950 [0.930–0.970]; 16 instances)",)
-    assert verdict.tasks_with_verdict(records, "too few instances to tell") == said
+    message = ("Capitalization prediction (0.950 [0.930–0.970]; 16 instances)",)
+    assert verdict.tasks_with_verdict(records, "too few instances to tell") == message
     assert verdict.tasks_with_verdict(records, "not learned") == ()
 
 
 def test_a_run_still_going_says_how_far_it_is(small, small_lines):
-    said = verdict.headline(small(small_lines[:5], status="running", finished=None))
-    assert said == (
+    message = verdict.headline(small(small_lines[:5], status="running", finished=None))
+    assert message == (
         "Still running, at step 20 of 40. The one task trained so far is above every baseline on held-out documents."
     )
 
@@ -68,7 +68,7 @@ def test_remarks_tell_the_masked_loss_the_forgetting_and_the_margin(small, small
     )
 
 
-def test_skipped_steps_are_added_up_and_told(small, small_lines):
+def test_skipped_steps_are_added_up(small, small_lines):
     steps = [line for line in small_lines if line["kind"] == "step"]
     steps[0]["skipped"], steps[1]["skipped"] = 2, 1
     assert "3 steps were skipped because of a non-finite loss or gradient" in " ".join(

@@ -36,8 +36,8 @@ def small_files() -> Iterator[None]:
     signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_a_disk_without_room_is_told_as_such(tmp_path: Path, small_files: None) -> None:
-    told = r"w\.safetensors cannot be written: .*File too large"
-    with pytest.raises(StorageError, match=told), staged_files(tmp_path, ("w.safetensors",)) as staging:
+def test_a_full_disk_raises_a_storage_error(tmp_path: Path, small_files: None) -> None:
+    message = r"w\.safetensors cannot be written: .*File too large"
+    with pytest.raises(StorageError, match=message), staged_files(tmp_path, ("w.safetensors",)) as staging:
         save_tensors(staging / "w.safetensors", {"a": torch.zeros(1_000)})
     assert list(tmp_path.iterdir()) == []

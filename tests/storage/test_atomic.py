@@ -17,7 +17,7 @@ from ernie2.errors import StorageError
 from ernie2.storage import atomic
 
 
-def test_a_file_is_written_whole_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+def test_a_file_is_written_completely_and_leaves_no_other_file(tmp_path: Path) -> None:
     atomic.write_text(tmp_path / "new" / "a.txt", "line\n")
     assert (tmp_path / "new" / "a.txt").read_bytes() == b"line\n"
     assert os.listdir(tmp_path / "new") == ["a.txt"]
@@ -47,7 +47,7 @@ def test_json_round_trips_and_keeps_letters_readable(tmp_path: Path) -> None:
     assert text.endswith("}\n")
 
 
-def test_json_that_cannot_be_made_leaves_the_old_file(tmp_path: Path) -> None:
+def test_values_that_json_cannot_represent_leave_the_old_file(tmp_path: Path) -> None:
     atomic.write_json(tmp_path / "a.json", {"a": 1})
     with pytest.raises(TypeError):
         atomic.write_json(tmp_path / "a.json", {"a": object()})
@@ -88,8 +88,8 @@ def test_any_name_can_be_written(tmp_path: Path, name: str) -> None:
 
 
 def test_an_error_elsewhere_names_the_file_it_is_about(tmp_path: Path) -> None:
-    told = r"out cannot be written: No such file or directory at .*/absent; "
-    with pytest.raises(StorageError, match=told), atomic.staged_file(tmp_path / "out") as new:
+    message = r"out cannot be written: No such file or directory at .*/absent; "
+    with pytest.raises(StorageError, match=message), atomic.staged_file(tmp_path / "out") as new:
         new.write_bytes((tmp_path / "absent").read_bytes())
 
 
@@ -127,7 +127,7 @@ def test_a_link_is_followed_and_a_pipe_is_written_to_as_it_stands(tmp_path: Path
     assert (tmp_path / "pipe").is_fifo()
 
 
-def test_a_folder_that_holds_something_is_kept_unless_it_is_to_be_replaced(tmp_path: Path) -> None:
+def test_a_folder_with_content_is_replaced_only_on_request(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "old").touch()
     with pytest.raises(StorageError, match="already exists"), atomic.staged_folder(tmp_path / "out"):
@@ -233,7 +233,7 @@ def test_a_file_or_folder_is_moved_in_place_of_another_and_aside_under_a_free_na
         atomic.move(tmp_path / "absent", tmp_path / "here")
 
 
-def test_a_remote_file_is_copied_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_remote_file_is_copied_completely_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = fsspec.filesystem("memory")
     files.pipe_file("/bucket/file", b"content")
     atomic.download(files, "/bucket/file", tmp_path / "new" / "file")

@@ -88,18 +88,19 @@ def test_changed_weights_are_warned_of_by_name_in_one_line_once(written, content
     file.unlink() if content is None else file.write_bytes(content)
     for _ in range(2):
         warn_about_changes(written)
-    out, said = capsys.readouterr()
-    assert (out, said.count("\n")) == ("", 1)
-    assert said.startswith(f"warning: model.safetensors in {written} changed after ernie2 wrote it")
+    out, message = capsys.readouterr()
+    assert (out, message.count("\n")) == ("", 1)
+    assert message.startswith(f"warning: model.safetensors in {written} changed after ernie2 wrote it")
 
 
 def test_edited_files_of_other_kinds_are_named_in_a_note(written, capsys):
     (written / "config.json").write_text("edited")
     (written / "README.md").write_text("edited")
     warn_about_changes(written)
-    said = capsys.readouterr().err
+    message = capsys.readouterr().err
     assert (
-        said == f"note: README.md, config.json in {written} changed after ernie2 wrote it; using the current version.\n"
+        message
+        == f"note: README.md, config.json in {written} changed after ernie2 wrote it; using the current version.\n"
     )
 
 

@@ -42,7 +42,7 @@ def test_a_place_is_the_line_where_the_row_begins() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (table('"open,pos'), "line 12: a quote is opened but never closed"),
         (table('good,"open'), "line 12: a quote is opened but never closed"),
@@ -63,8 +63,8 @@ def test_a_place_is_the_line_where_the_row_begins() -> None:
         (table('"two\nlines",pos', '"open,pos'), "line 14: a quote is opened but never closed"),
     ],
 )
-def test_a_stray_quote_is_refused_at_the_line_where_it_opens(text: str, said: str) -> None:
-    with pytest.raises(DataError, match=f"x.csv, {said}.*[Dd]ouble a quotation mark"):
+def test_a_stray_quote_is_refused_at_the_line_where_it_opens(text: str, message: str) -> None:
+    with pytest.raises(DataError, match=f"x.csv, {message}.*[Dd]ouble a quotation mark"):
         cells(text)
 
 

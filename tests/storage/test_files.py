@@ -28,7 +28,7 @@ CONTENT = b"one\n\ntwo\r\nthree"
     ],
 )
 @pytest.mark.parametrize("block", [1 << 20, 4])
-def test_lines_come_whole_whatever_the_compression_and_the_blocks(tmp_path, monkeypatch, name, content, block):
+def test_lines_do_not_depend_on_compression_and_block_size(tmp_path, monkeypatch, name, content, block):
     monkeypatch.setattr(files, "_BLOCK", block)
     (tmp_path / name).write_bytes(content)
     assert list(read_lines(str(tmp_path / name))) == [b"one", b"", b"two", b"three"]
@@ -36,9 +36,9 @@ def test_lines_come_whole_whatever_the_compression_and_the_blocks(tmp_path, monk
 
 @pytest.mark.parametrize(("name", "compress"), [("a.txt.gz", gzip.compress), ("a.txt.zst", zstandard.compress)])
 def test_a_compressed_file_cut_short_is_an_error_at_every_cut(tmp_path, name, compress):
-    whole = compress(CONTENT)
-    for cut in range(1, len(whole)):
-        (tmp_path / name).write_bytes(whole[:cut])
+    content = compress(CONTENT)
+    for cut in range(1, len(content)):
+        (tmp_path / name).write_bytes(content[:cut])
         with pytest.raises(DataError, match=r"truncated|not a valid"):
             list(read_lines(str(tmp_path / name)))
 
@@ -86,7 +86,7 @@ def test_a_cr_inside_a_line_of_a_file_with_line_feeds_is_white_space():
 def test_a_zstd_window_of_any_size_is_read(tmp_path):
     parameters = zstandard.ZstdCompressionParameters(window_log=28, enable_ldm=False)
     compressor = zstandard.ZstdCompressor(compression_params=parameters)
-    stream = compressor.compressobj()  # without its size, so that the frame asks for the whole window
+    stream = compressor.compressobj()  # without its size, so that the frame needs the full window
     packed = stream.compress(CONTENT) + stream.flush()
     assert zstandard.get_frame_parameters(packed).window_size == 1 << 28
     (tmp_path / "a.txt.zst").write_bytes(packed)
@@ -103,7 +103,7 @@ def test_a_damaged_zstd_file_is_named(tmp_path, position):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("ab\nc".encode("utf-16-le"), "looks like UTF-16 text without a byte order mark; save it as UTF-8"),
         ("ab\nc".encode("utf-16-be"), "looks like UTF-16 text without"),
@@ -115,9 +115,9 @@ def test_a_damaged_zstd_file_is_named(tmp_path, position):
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "is a Git LFS pointer, not the file itself"),
     ],
 )
-def test_what_is_no_utf8_text_is_named_with_what_to_do(tmp_path, content, said):
+def test_what_is_no_utf8_text_is_named_with_what_to_do(tmp_path, content, message):
     (tmp_path / "a.txt").write_bytes(content)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         list(read_lines(str(tmp_path / "a.txt")))
 
 
@@ -151,7 +151,7 @@ def test_text_is_utf8_without_nul_bytes():
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         (rb'{"a": "\ud83d"}', "half a character. Write both halves"),
         (rb'{"a": "\udc00 x"}', "half a character"),
@@ -161,8 +161,8 @@ def test_text_is_utf8_without_nul_bytes():
         (b"[" * 5_000, "not valid JSON"),
     ],
 )
-def test_json_that_holds_no_text_is_refused_with_its_place(line, said):
-    with pytest.raises(DataError, match="here.*" + said):
+def test_json_that_holds_no_text_is_refused_with_its_place(line, message):
+    with pytest.raises(DataError, match="here.*" + message):
         json_value(line, "here")
 
 
@@ -179,7 +179,7 @@ def test_whole_surrogate_pairs_are_characters():
         (b'[{"y": ["\\": "], "n": 1, "n": 2}]', "n"),
     ],
 )
-def test_a_key_that_stands_twice_is_refused(line, key):
+def test_a_key_that_occurs_twice_is_refused(line, key):
     with pytest.raises(RepeatedKeyError, match=f"^here: the key '{key}' occurs twice in one object; remove one.$"):
         json_value(line, "here")
 

@@ -47,7 +47,7 @@ def test_a_folder_is_damage_and_a_missing_file_is_missing(tmp_path):
 
 
 def test_a_damaged_file_is_the_same_error_in_another_process(tmp_path):
-    error = pickle.loads(pickle.dumps(DamagedFile(tmp_path, "cut short")))  # noqa: S301 (made here)
+    error = pickle.loads(pickle.dumps(DamagedFile(tmp_path, "cut short")))  # noqa: S301 (our own pickle)
     assert str(error) == f"{tmp_path} is damaged: cut short."
 
 
@@ -65,9 +65,9 @@ def test_a_checked_file_comes_back_as_it_was_and_is_plain_json(tmp_path_factory,
 
 
 def test_no_bit_of_a_checked_file_can_flip_unnoticed(tmp_path):
-    file, whole = tmp_path / "a.json", json_with_checksum({"step": 3, "task": "x", "deep": [1.5, {"ü": None}]})
-    for bit in range(8 * len(whole)):
-        flipped = bytearray(whole)
+    file, content = tmp_path / "a.json", json_with_checksum({"step": 3, "task": "x", "deep": [1.5, {"ü": None}]})
+    for bit in range(8 * len(content)):
+        flipped = bytearray(content)
         flipped[bit // 8] ^= 1 << bit % 8
         file.write_bytes(flipped)
         with pytest.raises(DamagedFile):
@@ -75,8 +75,14 @@ def test_no_bit_of_a_checked_file_can_flip_unnoticed(tmp_path):
 
 
 def test_a_checked_file_that_was_cut_lengthened_or_edited_is_damaged(tmp_path):
-    file, whole = tmp_path / "a.json", json_with_checksum({"seed": 1, "lr": 0.1})
-    for content in (whole[:-1], whole + b"\n", whole.replace(b'"seed": 1', b'"seed": 2'), b'{"seed": 1}', b" " + whole):
-        file.write_bytes(content)
+    file, content = tmp_path / "a.json", json_with_checksum({"seed": 1, "lr": 0.1})
+    for changed in (
+        content[:-1],
+        content + b"\n",
+        content.replace(b'"seed": 1', b'"seed": 2'),
+        b'{"seed": 1}',
+        b" " + content,
+    ):
+        file.write_bytes(changed)
         with pytest.raises(DamagedFile):
             read_checked_json(file)

@@ -24,12 +24,12 @@ def test_lines_are_appended_and_an_unfinished_one_is_ended(tmp_path: Path) -> No
     assert [lines[1], *map(json.loads, [lines[0], *lines[2:]])] == ['{"a": 2', {"a": "é"}, {"a": 3}, {"a": 4}]
 
 
-def test_a_refusing_disk_is_told_with_what_to_do_now(tmp_path: Path) -> None:
+def test_a_failed_write_raises_an_error_with_advice(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="Give another file"):
         append_line(tmp_path, {}, advice="Give another file.")
 
 
-def test_what_a_full_disk_took_of_a_line_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_partial_line_on_a_full_disk_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "lines.jsonl"
     append_line(file, {"a": 1})
 
@@ -45,7 +45,7 @@ def test_what_a_full_disk_took_of_a_line_is_taken_back(tmp_path: Path, monkeypat
     assert list(map(json.loads, file.read_text(encoding="utf-8").splitlines())) == [{"a": 1}, {"a": 2}]
 
 
-def test_a_file_is_shortened_and_found_to_be_appendable_without_being_made(tmp_path: Path) -> None:
+def test_truncate_and_check_appendable_create_no_file(tmp_path: Path) -> None:
     check_appendable(tmp_path / "new" / "lines.jsonl")
     assert not list((tmp_path / "new").iterdir())
     with pytest.raises(StorageError, match=r"Name another file\."):

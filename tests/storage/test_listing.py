@@ -13,8 +13,8 @@ FORMATS = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
 def test_the_matches_of_a_glob_are_sorted_and_no_file_comes_twice(tmp_path):
     for name in ("b.txt", "a.txt", "c.jsonl"):
         (tmp_path / name).write_text("x")
-    found = list_files([f"{tmp_path}/c.jsonl", f"{tmp_path}/*.txt", f"{tmp_path}/*.jsonl"], FORMATS)
-    assert [file.rpartition("/")[2] for file in found] == ["c.jsonl", "a.txt", "b.txt"]
+    result = list_files([f"{tmp_path}/c.jsonl", f"{tmp_path}/*.txt", f"{tmp_path}/*.jsonl"], FORMATS)
+    assert [file.rpartition("/")[2] for file in result] == ["c.jsonl", "a.txt", "b.txt"]
 
 
 def test_a_name_that_exists_is_not_read_as_a_glob(tmp_path):
@@ -56,7 +56,7 @@ def test_an_unknown_extension_is_refused_with_the_known_ones(tmp_path, name, hin
     assert hint in str(caught.value)
 
 
-def test_a_packaged_corpus_is_found_by_name_and_a_wrong_name_is_told_what_is_shipped(tmp_path, monkeypatch):
+def test_an_included_corpus_is_listed_by_name_and_a_wrong_name_lists_the_others(tmp_path, monkeypatch):
     (tmp_path / "demo-en.jsonl").write_text("{}")
     (tmp_path / "NOTICE").write_text("")
     monkeypatch.setattr(listing, "bundled_data_folder", lambda: tmp_path)
@@ -70,7 +70,7 @@ def test_formats_are_known_in_any_case():
     assert file_format("https://host/a.txt?key=1", FORMATS) == ".txt"
 
 
-def test_stems_take_as_much_of_the_folders_as_tells_files_apart():
+def test_stems_have_as_many_folders_as_make_them_unique():
     assert list(file_stems(["x/a.txt", "x/b.jsonl.gz"], FORMATS).values()) == ["a", "b"]
     assert list(file_stems(["x/a.txt", "y/a.txt"], FORMATS).values()) == ["x/a", "y/a"]
     assert list(file_stems(["x/a.txt", "x/a.jsonl"], FORMATS).values()) == ["x/a.txt", "x/a.jsonl"]

@@ -69,7 +69,7 @@ def enter(folder):
         pass
 
 
-def test_a_second_process_is_refused_and_told_who_holds_the_folder(tmp_path, holder):
+def test_a_second_process_is_refused_with_the_owner_in_the_message(tmp_path, holder):
     with pytest.raises(FolderInUse, match=rf"in use by process {holder.pid} on .*since 20.*; choose another folder"):
         enter(tmp_path)
     assert json.loads((tmp_path / "lock").read_text())["pid"] == holder.pid
@@ -85,23 +85,23 @@ def test_a_process_in_another_pid_namespace_is_refused(tmp_path, holder):
     if trial.returncode:
         pytest.skip(f"no PID namespaces here: {trial.stderr.strip()}")
     command = [*unshare, sys.executable, "-c", TAKE, str(tmp_path)]
-    said = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=True).stdout
-    assert said.startswith(f"refused: {tmp_path} is in use by process {holder.pid} on ")
+    message = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=True).stdout
+    assert message.startswith(f"refused: {tmp_path} is in use by process {holder.pid} on ")
     holder.kill()
     holder.wait()
-    said = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=True).stdout
-    assert said.endswith("taken\n")
+    message = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=True).stdout
+    assert message.endswith("taken\n")
 
 
-def test_the_lock_of_a_killed_process_is_taken_over_in_one_line(tmp_path, holder, capsys):
+def test_the_lock_of_a_killed_process_is_replaced_with_a_warning(tmp_path, holder, capsys):
     holder.kill()  # nobody waits for it: it stays a zombie
     with FolderLock(tmp_path) as lock:
         assert lock.is_held()
         assert json.loads((tmp_path / "lock").read_text())["pid"] == os.getpid()
-    said = capsys.readouterr().err
-    assert said.startswith(f"Taking over {tmp_path / 'lock'} (left by process {holder.pid} on ")
-    assert said.endswith("no process holds it.\n")
-    assert said.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith(f"Taking over {tmp_path / 'lock'} (left by process {holder.pid} on ")
+    assert message.endswith("no process holds it.\n")
+    assert message.count("\n") == 1
 
 
 def test_a_lock_goes_when_it_is_left_and_leaves_nothing_else(tmp_path):
@@ -115,7 +115,7 @@ def test_a_lock_goes_when_it_is_left_and_leaves_nothing_else(tmp_path):
     assert not is_locked(tmp_path / "lock")
 
 
-def test_a_lock_deleted_by_its_owner_between_opening_and_locking_is_not_taken(tmp_path, monkeypatch):
+def test_a_lock_deleted_by_its_owner_between_opening_and_locking_is_not_acquired(tmp_path, monkeypatch):
     real, deleted = fcntl.flock, []
 
     def delete_first(descriptor, operation):
@@ -151,7 +151,7 @@ def test_a_forked_child_that_outlives_the_owner_does_not_keep_the_lock(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"null", b'{"host": "els', b"\x00\xff\x80", b"[" * 50_000])
-def test_a_damaged_lock_that_nobody_holds_is_taken_over_and_that_is_said(tmp_path, content, capsys):
+def test_a_damaged_lock_that_nobody_holds_is_replaced_with_a_warning(tmp_path, content, capsys):
     (tmp_path / "lock").write_bytes(content)
     enter(tmp_path)
     expected = f"Taking over {tmp_path / 'lock'} (damaged): no process holds it.\n" if content else ""
@@ -183,14 +183,14 @@ def test_a_folder_a_link_or_a_pipe_in_the_place_of_a_lock_is_refused_in_one_line
         enter(tmp_path / "file")
 
 
-def test_what_version_0_1_left_while_it_made_a_lock_is_removed(tmp_path):
+def test_unfinished_lock_files_of_version_0_1_are_removed(tmp_path):
     (tmp_path / f"lock.{'0a' * 16}").write_text("{}")
     (tmp_path / "lock.txt").write_text("of a user")
     enter(tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["lock.txt"]
 
 
-def test_an_owner_that_lost_its_lock_is_told_who_has_it_and_leaves_it_alone(tmp_path):
+def test_confirming_a_lost_lock_names_the_new_owner_and_leaves_its_file(tmp_path):
     with FolderLock(tmp_path):
         confirm_lock(tmp_path)
         confirm_lock(tmp_path / "..")  # never locked
@@ -201,7 +201,7 @@ def test_an_owner_that_lost_its_lock_is_told_who_has_it_and_leaves_it_alone(tmp_
     confirm_lock(tmp_path)
 
 
-def test_an_owner_whose_lock_was_deleted_is_told(tmp_path):
+def test_confirming_a_deleted_lock_raises_an_error(tmp_path):
     with FolderLock(tmp_path):
         (tmp_path / "lock").unlink()
         with pytest.raises(LockLost, match="it was deleted"):
@@ -232,7 +232,7 @@ def test_without_flock_a_lock_counts_until_it_was_not_touched_for_long(tmp_path,
     assert "process 17 on elsewhere" in capsys.readouterr().err
 
 
-def test_a_lock_that_is_kept_by_touching_counts_for_those_who_have_flock_too(tmp_path):
+def test_a_lock_held_by_touching_also_counts_for_processes_with_flock(tmp_path):
     lock_of_another(tmp_path)
     with pytest.raises(FolderInUse, match="abandoned in"):
         enter(tmp_path)

@@ -20,8 +20,8 @@ def test_readers_share_a_folder_and_a_writer_is_refused_until_the_last_has_left(
     with reader_lock(tmp_path):
         with reader_lock(tmp_path):
             pass
-        told = rf"is being read by process {os.getpid()} on .*\. Wait for it or stop it; take another\."
-        with pytest.raises(FolderInUse, match=told), writer_lock(tmp_path, alternative="take another"):
+        message = rf"is being read by process {os.getpid()} on .*\. Wait for it or stop it; take another\."
+        with pytest.raises(FolderInUse, match=message), writer_lock(tmp_path, alternative="take another"):
             pass
     with writer_lock(tmp_path, alternative="take another"):
         pass
@@ -60,7 +60,7 @@ def test_a_folder_that_cannot_be_written_can_be_read(tmp_path: Path) -> None:
         pass
 
 
-def test_without_flock_nobody_is_kept_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_flock_nothing_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.EOPNOTSUPP, "Operation not supported")
 

@@ -39,9 +39,9 @@ def test_an_error_of_the_disk_names_the_path_and_says_what_to_do(
     with pytest.raises(StorageError, match=r"old cannot be removed: Input/output error\. Ask for help\."):
         remove(path, advice="Ask for help.")
     discard(path)
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err == f"warning: {path} cannot be removed: Input/output error. It is no longer needed: " + (
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == f"warning: {path} cannot be removed: Input/output error. It is no longer needed: " + (
         "remove it yourself.\n"
     )
 

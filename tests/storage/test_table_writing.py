@@ -68,7 +68,7 @@ def test_an_output_that_cannot_be_is_refused_before_any_work(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("a.tsv", b"one\ttow\n1\t2\n", r"line 1: there is no column 'two'. Did you mean 'tow'\?"),
         ("a.tsv", b"one\ttwo\n1\t2\t3\n", "line 2: 3 cells, but there are 2 columns"),
@@ -79,9 +79,9 @@ def test_an_output_that_cannot_be_is_refused_before_any_work(tmp_path: Path) -> 
         ("a.xlsx", b"one,two\n", "'.xlsx' files are not supported here"),
     ],
 )
-def test_what_cannot_be_read_is_named_with_its_place(name: str, content: bytes, said: str, tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_named_with_its_place(name: str, content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         list(read_columns(str(tmp_path / name), ("one", "two")))
 
 
@@ -93,9 +93,9 @@ def test_compressed_tsv_with_windows_line_ends_is_read(tmp_path: Path) -> None:
 def test_parquet_is_read_by_its_columns_in_batches(tmp_path: Path) -> None:
     rows = [{"one": i, "other": [i], "two": None if i % 2 else f"文 {i}"} for i in range(600)]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet", row_group_size=500)
-    found = list(read_columns(str(tmp_path / "a.parquet"), ("two", "one", "two")))
-    assert [cells for _, cells in found] == [[row["two"], row["one"], row["two"]] for row in rows]
-    assert found[599][0] == f"{tmp_path}/a.parquet, row 600"
+    result = list(read_columns(str(tmp_path / "a.parquet"), ("two", "one", "two")))
+    assert [cells for _, cells in result] == [[row["two"], row["one"], row["two"]] for row in rows]
+    assert result[599][0] == f"{tmp_path}/a.parquet, row 600"
     with pytest.raises(DataError, match=r"there is no column 'tow'. Did you mean 'two'\?"):
         list(read_columns(str(tmp_path / "a.parquet"), ("tow",)))
     (tmp_path / "a.parquet").write_bytes(b"PAR1 no more")

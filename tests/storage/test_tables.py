@@ -114,7 +114,7 @@ def test_a_list_of_anything_but_objects_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "content"), [("x.tsv", "a\tb\n1\t2\n"), ("x.csv", "a,b\n1,2\n")])
-def test_a_wrong_header_is_told_with_its_line_and_what_to_do(tmp_path: Path, name: str, content: str) -> None:
+def test_a_wrong_header_raises_an_error_with_line_and_advice(tmp_path: Path, name: str, content: str) -> None:
     (tmp_path / name).write_text(content)
     (row,) = read_rows(str(tmp_path / name))
     assert not row.typed
@@ -159,7 +159,7 @@ def test_invalid_utf8_in_parquet_is_named_and_no_traceback(tmp_path: Path) -> No
         ("x.tsv", "a,b", "separated by commas; call the file .csv"),
     ],
 )
-def test_a_table_with_another_separator_is_told(tmp_path: Path, name: str, header: str, said: str) -> None:
+def test_a_table_with_another_separator_raises_an_error(tmp_path: Path, name: str, header: str, said: str) -> None:
     (tmp_path / name).write_text(f"{header}\n1{header[1]}2\n")
     with pytest.raises(DataError, match=said):
         column(next(iter(read_rows(str(tmp_path / name)))), ("a",))
@@ -184,7 +184,7 @@ def test_a_blank_line_is_an_empty_cell_where_there_is_one_column(tmp_path: Path,
     assert cells(tmp_path / name) == [{"a": "1", "b": "2"}]
 
 
-def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path: Path) -> None:
+def test_a_key_that_occurs_twice_is_refused_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_text('{"y": "a"}\n{"y": "a", "y": "b"}\n')
     with pytest.raises(DataError, match=r"x.jsonl, line 2: the key 'y' occurs twice"):
         cells(tmp_path / "x.jsonl")

@@ -30,8 +30,8 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], *, advice: str 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Write tensors to `path`, a file in a staging directory of `storage.atomic`. Raises `OSError`.
 
-    Tensors are moved to the CPU and made contiguous. safetensors raises `RuntimeError` for tensors that share memory:
-    pass copies.
+    Tensors are moved to the CPU and copied if not contiguous. safetensors raises `RuntimeError` for tensors that share
+    memory: pass copies.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
