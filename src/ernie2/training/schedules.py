@@ -1,4 +1,4 @@
-"""Learning-rate schedules by name, and what they count: steps of a stage or of the run, or iterations of a task."""
+"""Learning-rate schedules, over the steps of a stage, the steps of the run, or the iterations of a task."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from ernie2.training.state import Position
 
 
 def noam(step: int, total: int, warmup: float, decay: float) -> float:
-    """Rise linearly over `warmup` steps, then fall with the inverse square root of the step, whatever the `total`."""
+    """Rise linearly over `warmup` steps, then fall with the inverse square root of the step; `total` is not used."""
     return min(step / warmup, math.sqrt(warmup / step))
 
 
 def linear(step: int, total: int, warmup: float, decay: float) -> float:
-    """Rise linearly over `warmup` steps, then fall linearly towards 0 behind the last."""
+    """Rise linearly over `warmup` steps, then fall linearly to 0 after the last step."""
     return warmup_stable_decay(step, total, warmup, total - warmup)
 
 
 def warmup_stable_decay(step: int, total: int, warmup: float, decay: float) -> float:
-    """Rise linearly over `warmup` steps, stay, and fall linearly over the last `decay` steps towards 0 behind the last.
+    """Rise linearly over `warmup` steps, stay constant, then fall linearly to 0 over the last `decay` steps.
 
-    Where the rise and the fall overlap, the lower of the two counts.
+    If warm-up and decay overlap, the lower value counts.
     """
     rising = step / warmup if warmup > 0 else 1.0
     falling = (total - step + 1) / decay if decay > 0 else 1.0
@@ -35,11 +35,11 @@ SCHEDULES: Mapping[str, Callable[[int, int, float, float], float]] = {
     "linear": linear,
     "wsd": warmup_stable_decay,
 }
-"""By the name in `train.schedule`: step 1, 2, …, `total`; warm-up and decay in steps → the share of the peak rate."""
+"""Schedules by their names in `train.schedule`: (step from 1, total, warmup, decay) → share of the peak rate."""
 
 
 def warmup_steps(settings: TrainSettings, steps: int) -> int:
-    """Return the warm-up in steps for `steps` iterations a task: as set, by default the least of 4,000 and 8 %."""
+    """Return the warm-up in steps for `steps` iterations per task: as set, else 8 %, at most 4,000."""
     if settings.warmup is None:
         return max(1, min(4_000, round(0.08 * steps)))
     return max(1, _steps(settings.warmup, steps))
@@ -48,10 +48,10 @@ def warmup_steps(settings: TrainSettings, steps: int) -> int:
 def learning_rate(
     settings: TrainSettings, warmup: int, at: Position, plans: Sequence[StagePlan], active: Sequence[str]
 ) -> float:
-    """Return the rate of the step that `at` counts last, in which the tasks in `active` are trained.
+    """Return the learning rate of the last step counted in `at`, which trains the tasks in `active`.
 
-    With `restart: per_task` every active task has a rate of its own count, and the smallest counts: a newcomer warms up
-    slowly whatever rides beside it.
+    With `restart: per_task` each active task has a rate by its own iterations, and the smallest is used, so that a new
+    task warms up slowly in combined steps, too.
     """
     schedule = SCHEDULES[settings.schedule]
     return min(
@@ -61,7 +61,7 @@ def learning_rate(
 
 
 def _counts(restart: str, at: Position, plans: Sequence[StagePlan], active: Sequence[str]) -> list[tuple[int, int]]:
-    """What the schedule counts, each as its number now and at its end; stages still to come are taken as planned."""
+    """Return (current, final) counts of the schedule; later stages count as planned."""
     plan, later = plans[at.stage], plans[at.stage + 1 :]
     if restart == "per_stage":
         return [(at.stage_step, len(plan))]
@@ -73,6 +73,6 @@ def _counts(restart: str, at: Position, plans: Sequence[StagePlan], active: Sequ
     return [(at.task_steps[task], at.task_steps[task] + left[task]) for task in active]
 
 
-def _steps(given: float, total: int) -> int:
-    """Return steps from steps, or from a share of `total` below 1."""
-    return round(given * total) if given < 1 else int(given)
+def _steps(steps: float, total: int) -> int:
+    """Return a number of steps; values below 1 are shares of `total`."""
+    return round(steps * total) if steps < 1 else int(steps)

@@ -1,4 +1,4 @@
-"""Where a run stands, as plain values that a checkpoint stores, so that a resumed run does as it would have done."""
+"""Position of a run, as plain values that checkpoints store and a resumed run continues from."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from ernie2.batches.streams import StreamState
 
 @dataclass
 class Convergence:
-    """When a stage ends early: once no task's held-out loss has improved for a while.
+    """Early stopping of a stage: by task, the best held-out loss (nats) and the evaluations since it improved.
 
-    Of one stage, by task: the best held-out loss so far (nats), and evaluations in a row that did not improve it.
-    The paper trains "until the metrics of the pre-training tasks converge" without a rule for it; patience is ours.
+    The paper trains "until the metrics of the pre-training tasks converge" without giving a rule; patience is ours.
     """
 
     best: dict[str, float] = field(default_factory=dict)
     waited: dict[str, int] = field(default_factory=dict)
 
     def update(self, losses: Mapping[str, float], min_gain: float) -> None:
-        """Takes in one evaluation; a loss is better where it is below the best by the share `min_gain` of it."""
+        """Add one evaluation; a loss improves if it is below the best one by at least the share `min_gain`."""
         for task, loss in losses.items():
             if task not in self.best or loss < self.best[task] * (1 - min_gain):
                 self.best[task], self.waited[task] = loss, 0
@@ -31,19 +30,19 @@ class Convergence:
                 self.waited[task] = self.waited.get(task, 0) + 1
 
     def has_converged(self, tasks: Iterable[str], patience: int | None) -> bool:
-        """Whether every one of `tasks` went `patience` evaluations without improving; never where that is None."""
+        """Return whether no task improved in `patience` evaluations; never if that is None."""
         return patience is not None and all(self.waited.get(task, 0) >= patience for task in tasks)
 
 
 @dataclass
 class Position:
-    """Where a run stands, after the last pack trained: everything a resumed run needs besides parameters and moments.
+    """Position of a run after a step: everything a resumed run needs besides parameters and moments.
 
-    `stage` and `stage_step` say which step comes next; `step`, `tokens` and `seconds` count from the run's beginning;
-    `schedule_start`: steps done when the learning rate's schedule began, above 0 in an extended run; `task_steps`:
+    `stage`, `stage_step`: the next step; `step`, `tokens`, `seconds`: totals since the start of the run;
+    `schedule_start`: step at which the learning rate schedule started, above 0 in an extended run; `task_steps`:
     iterations of each task since then; `seen`: instances trained under each task id, by task name; `skipped`: steps
-    whose loss or gradient was not finite; `bad_steps`: how many such the last ones were, in a row; `convergence`: what
-    this stage's evaluations have shown.
+    with a loss or gradient that was not finite; `bad_steps`: number of such steps in a row at the end; `convergence`:
+    early stopping of this stage.
     """
 
     stream_states: list[StreamState] = field(repr=False)
@@ -68,7 +67,7 @@ class Position:
             self.seen[task] = self.seen.get(task, 0) + count
 
     def count_result(self, *, skipped: bool, overflow: bool) -> None:
-        """Count whether the last step changed nothing; one that only overflowed in fp16 is no bad one."""
+        """Count a skipped step. A step that only overflowed in fp16 is skipped, but not bad."""
         self.skipped += skipped
         if not overflow:
             self.bad_steps = self.bad_steps + 1 if skipped else 0
@@ -77,7 +76,7 @@ class Position:
         self.stage, self.stage_step, self.convergence = self.stage + 1, 0, Convergence()
 
     def trained(self, stages: Sequence[Mapping[str, int]]) -> frozenset[str]:
-        """Return the tasks whose training has begun; `stages` are the iterations of each task by stage."""
+        """Return the tasks trained so far; `stages`: iterations of each task by stage."""
         ended = {task for stage in stages[: self.stage] for task, count in stage.items() if count}
         return frozenset(ended | {task for task, count in self.task_steps.items() if count})
 

@@ -1,7 +1,7 @@
-"""One optimiser step: accumulate the packs of a global batch, unscale, clip, step.
+"""One optimiser step: accumulate the gradients of all packs of a global batch, unscale, clip, step.
 
-The loss of a step is Σ_t w_t · (sum_t / count_t) with counts over the whole global batch, known before the first
-backward; so splitting a batch into packs, packs among ranks, or saying a task's labels twice, changes nothing.
+The loss of a step is Σ_t w_t · (sum_t / count_t). The counts cover the entire global batch and are known before the
+first backward pass, so the division into packs and ranks does not change the loss.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from ernie2.training.parallel import Parallelism, SingleProcess, full_tensor
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 """Precision -> the dtype of matrix products."""
 _TENSOR_CORES = (7, 0)
-"""The compute capability from which a card has tensor cores, for fp16."""
+"""Least compute capability of a GPU with tensor cores, for fp16."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepSettings:
-    """What all steps of a training have in common.
+    """Settings of all steps of a training.
 
-    `weights`: of each task's mean loss in the sum; `max_grad_norm`: the largest global norm; `precision`: "bf16",
-    "fp16" or "fp32"; `scale`: that of the loss in fp16, which learns how each step went; `parallelism`: how ranks
+    `weights`: weight of each task's mean loss in the sum; `max_grad_norm`: the largest global norm; `precision`: "bf16",
+    "fp16" or "fp32"; `scale`: dynamic loss scale in fp16; `parallelism`: how ranks
     train the model together, default a single process.
     """
 
@@ -48,10 +48,10 @@ class StepSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GlobalBatch:
-    """The packs of one step on this rank, as many as any other rank has.
+    """The packs of one step on this rank; all ranks have the same number of packs.
 
-    `dropout_key`: with a pack's number, the seed of its dropout; `counts`: scored positions by task, over all ranks;
-    `numbers`: the numbers of `packs` in the step.
+    `dropout_key`: together with the number of a pack, the seed of its dropout; `counts`: scored positions by task, over
+    all ranks; `numbers`: the numbers of `packs` in the step.
     """
 
     packs: Sequence[PackedBatch]
@@ -61,15 +61,15 @@ class GlobalBatch:
 
     @staticmethod
     def of(packs: Sequence[PackedBatch], dropout_key: tuple[str | int, ...]) -> GlobalBatch:
-        """Return the batch of a single process, which has all packs; they are numbered from 0."""
+        """Return the batch of a single process with all packs, numbered from 0."""
         return GlobalBatch(packs=packs, dropout_key=dropout_key, counts=counts_of(packs), numbers=range(len(packs)))
 
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """Per task over the global batch: summed loss and number correct (0-d tensors), count; and the norm before
-    clipping. Where `finite` is false nothing was changed: parameters and moments are those before the step.
-    `loss_scale`: what the loss was multiplied by, 1 but in fp16.
+    """Per task over the global batch: summed loss and number correct (0-d tensors), and count; gradient norm before
+    clipping. If `finite` is false, the step changed no parameter and no moment. `loss_scale`: factor of the loss, 1
+    except in fp16.
     """
 
     losses: Mapping[str, Tensor]
@@ -81,7 +81,7 @@ class StepResult:
 
     @property
     def skipped(self) -> bool:
-        """Whether a loss or gradient was not finite; on CUDA this waits for the step where it was not scaled."""
+        """Whether a loss or gradient was not finite; on CUDA this waits for the step, except in fp16."""
         return not self.finite
 
     @property
@@ -91,18 +91,18 @@ class StepResult:
 
     @property
     def overflow(self) -> bool:
-        """Whether only a gradient is not finite, and in fp16 a smaller scale of the loss can still mend that."""
+        """Whether only a gradient is not finite and the loss scale of fp16 can still be lowered."""
         return self.skipped and self.loss_scale > MIN_SCALE and not self.bad_losses
 
 
-def choose_precision(wanted: str, device: torch.device) -> str:
-    """Return "bf16", "fp16" or "fp32": `wanted`, or for "auto" what the device computes in.
+def choose_precision(configured: str, device: torch.device) -> str:
+    """Return "bf16", "fp16" or "fp32": `configured`, or for "auto" the best of the device.
 
-    That is bf16 on Ampere and later, on ROCm, and on CPUs with AVX-512 or AMX for it; fp16 on cards that have tensor
-    cores and only emulate bf16 (V100, T4); else fp32.
+    That is bf16 on Ampere and later, on ROCm, and on CPUs with AVX-512 or AMX for it; fp16 on GPUs with tensor cores
+    that only emulate bf16 (V100, T4); else fp32.
     """
-    if wanted != "auto":
-        return wanted
+    if configured != "auto":
+        return configured
     if device.type == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return "bf16"
@@ -114,23 +114,26 @@ def choose_precision(wanted: str, device: torch.device) -> str:
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """The context matmuls run in; parameters, statistics and losses stay fp32."""
+    """Return the autocast context of matrix products; parameters, statistics and losses stay fp32."""
     dtype = DTYPES[precision]
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype=dtype)
 
 
-def choose_compiling(wanted: str | bool, device: torch.device) -> bool:
-    """Whether to compile: `auto` does on CUDA where it can; raises `ConfigError` where it is `wanted` and cannot be."""
-    if wanted is False or (wanted == "auto" and device.type != "cuda"):
+def choose_compiling(configured: str | bool, device: torch.device) -> bool:
+    """Return whether to compile: `configured`, or for "auto" on CUDA if possible.
+
+    Raises `ConfigError` if `configured` is true and the compiler is missing.
+    """
+    if configured is False or (configured == "auto" and device.type != "cuda"):
         return False
-    able = _compiles_cpp() if device.type == "cpu" else has_triton()
-    if not able and wanted is True:
+    can_compile = _has_cpp_compiler() if device.type == "cpu" else has_triton()
+    if not can_compile and configured is True:
         needed = "a C++ compiler (g++ or clang++)" if device.type == "cpu" else "triton"
-        raise ConfigError(f"train.compile=true needs {needed}, which was not found: install it, or set compile: false.")
-    return able
+        raise ConfigError(f"train.compile=true needs {needed}, which was not found. Install it, or set compile: false.")
+    return can_compile
 
 
-def _compiles_cpp() -> bool:
+def _has_cpp_compiler() -> bool:
     from torch._inductor import cpp_builder, exc
 
     try:
@@ -141,7 +144,7 @@ def _compiles_cpp() -> bool:
 
 
 def seed_dropout(*key: str | int) -> None:
-    """Seeds dropout from a key such as (seed, step, pack): no state needs saving, and any group size agrees."""
+    """Seed dropout from a key such as (seed, step, pack): no state to save, and the same on any number of ranks."""
     torch.manual_seed(seed_of(*key) & 0x7FFF_FFFF_FFFF_FFFF)
 
 
@@ -152,10 +155,10 @@ def take_step(
     settings: StepSettings,
     lr: float,
 ) -> StepResult:
-    """Forward and backward over `batch`, then one clipped optimiser step at rate `lr`.
+    """Run forward and backward over `batch`, then one optimiser step with clipped gradients at rate `lr`.
 
-    Heads without targets are untouched. The result is that of the whole batch, the same on all ranks. Where a loss or
-    a gradient is not finite the optimiser does nothing; on CUDA the device decides that by itself.
+    Heads without targets do not change. The result covers the entire batch and is the same on all ranks. If a loss or
+    gradient is not finite, the optimiser does nothing; on CUDA this is decided on the device.
     """
     scale, parallelism = settings.scale, settings.parallelism or SingleProcess(model)
     factor, device = 1.0 if scale is None else scale.value, settings.device
@@ -163,14 +166,14 @@ def take_step(
     optimizer.zero_grad(set_to_none=True)
     losses: dict[str, Tensor] = {}
     correct: dict[str, Tensor] = {}
-    for place, (number, pack) in enumerate(zip(batch.numbers, batch.packs, strict=True), 1):
+    for position, (number, pack) in enumerate(zip(batch.numbers, batch.packs, strict=True), 1):
         seed_dropout(*batch.dropout_key, number)
-        with parallelism.gradient_sync(last_pack=place == len(batch.packs)):
+        with parallelism.gradient_sync(last_pack=position == len(batch.packs)):
             with autocast(settings.precision, device):
                 computed = parallelism.losses(Inputs.from_batch(pack, device, static=static), batch.counts)
             if computed:
                 terms = [settings.weights[name] / batch.counts[name] * task.sum for name, task in computed.items()]
-                # DDP and FSDP take the mean over ranks, and the sum is wanted
+                # DDP and FSDP average over ranks; this makes it the sum
                 torch.autograd.backward(torch.stack(terms).sum() * (factor * parallelism.group.size))
         for name, task in computed.items():
             total = task.sum.detach()
@@ -185,7 +188,7 @@ def take_step(
     finite = FiniteCheck(losses, grad_norm)
     for group in optimizer.param_groups:
         group["lr"] = lr
-    if scale is None and optimizer.defaults.get("fused") and decided_on_device(norm):
+    if scale is None and optimizer.defaults.get("fused") and skips_on_device(norm):
         optimizer.found_inf = finite.bad  # type: ignore[attr-defined]
         optimizer.step()
         del optimizer.found_inf  # type: ignore[attr-defined]
@@ -197,16 +200,16 @@ def take_step(
     return StepResult(losses, correct, batch.counts, grad_norm, finite, factor)
 
 
-def decided_on_device(norm: Tensor) -> bool:
-    """Whether the fused optimiser skips a step that is not finite on the device, so that the host need not wait.
+def skips_on_device(norm: Tensor) -> bool:
+    """Return whether the fused optimiser skips a non-finite step on the device, without a device sync.
 
-    It cannot where parameters are sharded; there a step waits for the norm.
+    With sharded parameters it cannot: each step waits for the norm.
     """
     return norm.device.type == "cuda" and not hasattr(norm, "placements")
 
 
 def counts_of(packs: Sequence[PackedBatch]) -> dict[str, int]:
-    """Scored positions of `packs` by task."""
+    """Return the scored positions of `packs` by task."""
     counts: dict[str, int] = {}
     for pack in packs:
         for name, targets in pack.targets.items():
@@ -215,11 +218,11 @@ def counts_of(packs: Sequence[PackedBatch]) -> dict[str, int]:
 
 
 class FiniteCheck:
-    """Of summed losses by task and the norm of all gradients (0-d tensors, one device): whether all are finite.
+    """Whether summed losses by task and the norm of all gradients (0-d tensors, one device) are finite.
 
-    `bad` is the answer on the device, 0-d float32, 1 where something is not finite: what a fused optimiser takes as
-    `found_inf` and then changes nothing. From CUDA the answer travels to the host behind the work queued so far;
-    `bool()` waits for it, and asked one step later it waits for nothing. Elsewhere it is `known` at once.
+    `bad`: 0-d float32 on the device, 1 if one is not finite; a fused optimiser takes it as `found_inf` and then changes
+    nothing. On CUDA the result is copied to the host asynchronously; `bool()` waits for it, which takes no time one
+    step later. On other devices it is `known` at once.
     """
 
     def __init__(self, losses: Mapping[str, Tensor], grad_norm: Tensor) -> None:
@@ -235,7 +238,7 @@ class FiniteCheck:
 
     @property
     def known(self) -> bool:
-        """Whether `bool()` waits for nothing."""
+        """Whether `bool()` returns without waiting."""
         return self._arrived is None or self._arrived.query()
 
     def __bool__(self) -> bool:
@@ -247,14 +250,14 @@ class FiniteCheck:
 START, GROWTH, BACKOFF = 102_400.0, 2.0, 0.8
 GOOD_STEPS, BAD_STEPS = 100, 2
 MIN_SCALE = 1.0
-"""A loss scaled by no more than this that still overflows is not a matter of scale."""
+"""Lower limit of the scale; gradients that overflow at it are treated as non-finite."""
 
 
 @dataclass
 class LossScale:
-    """What a loss is multiplied by before the backward pass, and how many steps in a row went well or badly since.
+    """Dynamic loss scale for fp16: factor of the loss before the backward pass, and numbers of good and bad steps.
 
-    × 2 after 100 good steps in a row, × 0.8 after 2 bad ones in a row, never below 1. A step is bad where a gradient is
+    × 2 after 100 good steps in a row, × 0.8 after 2 bad ones in a row, never below 1. A step is bad if a gradient is
     not finite; it changes no parameter.
     """
 
@@ -263,7 +266,7 @@ class LossScale:
     bad: int = 0
 
     def update(self, finite: bool) -> None:
-        """Adapt to whether the gradients of one step were finite."""
+        """Adapt the scale after a step whose gradients were finite or not."""
         self.good, self.bad = (self.good + 1, 0) if finite else (0, self.bad + 1)
         if self.good == GOOD_STEPS:
             self.value, self.good = self.value * GROWTH, 0
@@ -271,16 +274,16 @@ class LossScale:
             self.value, self.bad = max(MIN_SCALE, self.value * BACKOFF), 0
 
     def state(self) -> dict[str, Any]:
-        """As JSON values, which come back exactly."""
+        """Return it as JSON values, without loss of precision."""
         return dict(vars(self))
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state()`."""
+        """Restore the values of `state()`."""
         self.value, self.good, self.bad = state["value"], state["good"], state["bad"]
 
 
 class Interval:
-    """Sums between two lines of metrics.jsonl; read from the device only when a line is due."""
+    """Sums over the steps between two lines of metrics.jsonl; read from the device only for a line."""
 
     def __init__(self, note: str = "") -> None:
         self.note = note
@@ -292,9 +295,9 @@ class Interval:
         self._began = time.monotonic()
 
     def add(self, result: StepResult, rate: float, tokens: int) -> None:
-        """Add a step; what it gave stays on its device, since a value that comes from the host would be waited for."""
+        """Add a step. Its tensors stay on the device, because reading them would wait for the step."""
         self._rate, self._tokens, self.steps = rate, self._tokens + tokens, self.steps + 1
-        if result.skipped:  # its losses may be as little finite as its gradients
+        if result.skipped:  # its losses may not be finite either
             self.skipped += 1
             return
         for name, loss in result.losses.items():
@@ -306,7 +309,7 @@ class Interval:
         self._norm = norm if self._norm is None else torch.maximum(self._norm, norm)
 
     def line(self) -> dict[str, Any]:
-        """Means over the interval; `grad_norm` is the largest in it, before clipping."""
+        """Return the means over the interval; `grad_norm` is the largest in it, before clipping."""
         loss = {name: float(total) / self._counts[name] for name, total in self._losses.items()}
         self.note = " ".join(f"{name} {value:.2f}" for name, value in loss.items())
         return {

@@ -1,4 +1,4 @@
-"""The loop of pre-training: stages in order, the steps of a stage in order, and what is due after a step."""
+"""The pre-training loop: stages and their steps, evaluation, checkpoints and hooks."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ from ernie2.training.step_inputs import StepInputReader, StepInputs
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a run trains and is measured on: batches, the plan of each stage, and held-out instances.
+    """The data of a run: data streams, the plan of each stage, and held-out instances.
 
-    `task_steps`: the most iterations a task gets in the stages that are trained, of which warm-up takes a share.
+    `task_steps`: the largest number of iterations of a task in the stages to train; the warm-up is a share of it.
     """
 
     streams: DataStreams
@@ -55,9 +55,9 @@ class TrainingData:
 
 
 class Trainer:
-    """Trains `model` through the plans of `data`; `records` and `hooks` do the rest.
+    """Trains `model` through the plans of `data`, and calls `records` and `hooks`.
 
-    Every rank of `group` has a trainer of its own, which computes the packs of its data streams; the first writes.
+    Every rank of `group` has a trainer, which computes the packs of its data streams; only the first rank writes.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Trainer:
         self.streams, self.plans, self.heldout = data.streams, data.plans, data.heldout
         self.run = Path(recipe.run)
         self.run_id = uuid4().hex
-        """What run.json and every checkpoint of this run carry, so that those of another run are noticed."""
+        """Stored in run.json and in every checkpoint, so that checkpoints of another run are noticed."""
         settings, device = recipe.train, self.group.device
         self.precision = choose_precision(settings.precision, device)
         self.model = model.to(device)
@@ -103,14 +103,14 @@ class Trainer:
         self._restored, self._saved = False, -1
 
     def start_at(self, position: Position) -> None:
-        """Start at `position` with the parameters and moments there are: what an extension does, once."""
+        """Start at `position` with the current parameters and moments, as an extended run does."""
         self.position = position
         self.inputs.start_at(position.stream_states)
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Take up exactly where `checkpoint` stands; metrics written after it are cut off.
+        """Continue from `checkpoint`; metrics written after it are cut off.
 
-        Raises `CheckpointError` where the checkpoint does not fit, or metrics written before it are damaged.
+        Raises `CheckpointError` if the checkpoint does not fit, or if metrics written before it are damaged.
         """
         checkpoint.restore(self.model, self.optimizer, self.group)
         self.start_at(Position.of(checkpoint.state["position"]))
@@ -123,9 +123,9 @@ class Trainer:
         self._restored = True
 
     def train(self) -> Position:
-        """Run to the end of the last stage; return the final position.
+        """Train to the end of the last stage and return the final position.
 
-        Raises `RunStopped` where a hook asks for it, with a checkpoint of the last step, and what hooks raise.
+        Raises `RunStopped` if a hook stops the run, after saving a checkpoint of the last step, and what hooks raise.
         """
         at, plans = self.position, self.plans
         self.model.train()
@@ -151,7 +151,7 @@ class Trainer:
         return at
 
     def _stage_is_done(self, plan: StagePlan) -> bool:
-        """Whether the stage ends here. Tasks without held-out documents cannot show convergence; the others decide."""
+        """Return whether the stage ends here. Tasks without held-out documents are ignored for convergence."""
         at = self.position
         measured = [task for task in plan.tasks if task not in self.heldout.missing]
         converged = bool(measured) and at.convergence.has_converged(measured, self.recipe.stages.patience)
@@ -159,7 +159,7 @@ class Trainer:
 
     def _next_inputs(self) -> StepInputs:
         step = self.position.step + 1
-        self._hooks.phase(f"making the batch of step {step:,}")
+        self._hooks.phase(f"building the batch of step {step:,}")
         try:
             inputs = self.inputs.read(self.position)
         except Exception as error:
@@ -180,11 +180,13 @@ class Trainer:
         return rate
 
     def _after_step(self, plan: StagePlan, inputs: StepInputs, rate: float, result: StepResult) -> None:
-        """Take in a step; then log, evaluate, save and stop where that is due. The end of a stage saves by itself."""
+        """Record a step; log, evaluate, save and stop if due. `_end_stage` saves at the end of a stage."""
         at, settings = self.position, self.settings
         self._record_previous_step()
         self._previous = StepDone(at.step, at.stage, inputs, rate, result)
-        if result.finite.known or at.bad_steps + 1 >= settings.max_nonfinite_steps:  # none is taken after one too many
+        if (
+            result.finite.known or at.bad_steps + 1 >= settings.max_nonfinite_steps
+        ):  # so that no step follows one too many
             self._record_previous_step()
         self.freed_memory.trim_if_grown()
         last = at.stage_step == len(plan)
@@ -281,7 +283,7 @@ class Trainer:
             self._saver.save(at.step, full, state)
 
     def _stop_if_asked(self) -> None:
-        """Stop on all ranks with a checkpoint where a hook of any rank asks for it."""
+        """Stop on all ranks, with a checkpoint, if a hook of any rank asks for it."""
         at, reason = self.position, self._hooks.stop_reason()
         if not self.group.any(reason is not None):
             return
@@ -291,5 +293,5 @@ class Trainer:
         self._saver.finish()
         if not self.group.is_first:
             raise SystemExit(RunStopped.exit_code)
-        asked = "a signal to another rank came" if reason is None else reason or "a hook asked for the end"
-        raise RunStopped(f"{asked}; step {at.step:,} is done and saved. `ernie2 resume {self.run}` goes on from there.")
+        why = "another rank received a signal" if reason is None else reason or "a hook stopped the run"
+        raise RunStopped(f"{why}; step {at.step:,} is saved. `ernie2 resume {self.run}` continues from it.")
