@@ -86,7 +86,7 @@ def test_a_folder_may_have_any_name(tmp_path, monkeypatch):
 
 def test_a_demo_that_is_asked_to_stop_names_the_command_that_does_the_rest(tmp_path, monkeypatch):
     def stop(*_):
-        raise RunStopped("SIGINT came; step 3 is done and saved. `ernie2 resume RUN` goes on from there.")
+        raise RunStopped("received SIGINT; step 3 is saved. `ernie2 resume RUN` continues from it.")
 
     monkeypatch.setattr(demonstration, "prepare", lambda *_: None)
     monkeypatch.setattr(demonstration, "pretrain", stop)

@@ -406,7 +406,7 @@ def test_quiet_shows_warnings_about_damage(here: Path, ernie: Callable[..., Outc
     (newest / "model.safetensors").write_bytes(b"damaged")
     code, _, complaint = ernie("--quiet", "evaluate", here / "run")
     assert code == 0
-    assert f"Passing over a damaged checkpoint: {newest}" in complaint
+    assert f"Skipping a damaged checkpoint: {newest}" in complaint
 
 
 def test_prepare_dry_run_and_pretrain_note_levels_without_spans(here: Path, ernie: Callable[..., Outcome]) -> None:

@@ -134,8 +134,8 @@ def test_sigterm_saves_and_says_by_its_exit_code_that_the_run_can_be_resumed(fol
     output, _ = process.communicate(timeout=LIMIT)
     assert process.returncode == 75, output
     assert "SIGTERM: finishing the step and saving a checkpoint" in output
-    assert "stopped: SIGTERM came; step" in output
-    assert f"`ernie2 resume {run}` goes on from there" in output
+    assert "stopped: received SIGTERM; step" in output
+    assert f"`ernie2 resume {run}` continues from it" in output
     assert "Traceback" not in output
     assert json.loads((run / "run.json").read_text())["status"] == "stopped"
     assert not (run / "lock").exists()

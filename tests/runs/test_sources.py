@@ -76,12 +76,12 @@ def test_a_checkpoint_of_another_run_is_passed_over_and_reported(run, other, tmp
     shutil.rmtree(copied / "checkpoints" / last)
     shutil.copytree(other / "checkpoints" / last, copied / "checkpoints" / last)
     assert newest(copied).folder.name < own.folder.name
-    assert f"Passing over a checkpoint: {copied}/checkpoints/{last} is of another run" in capsys.readouterr().err
+    assert f"Skipping a checkpoint: {copied}/checkpoints/{last} is of another run" in capsys.readouterr().err
     for folder in (copied / "checkpoints").iterdir():
         if folder.name != last:
             shutil.rmtree(folder)
     for use in (ernie2.evaluate, open_run_or_checkpoint):
-        with pytest.raises(CheckpointError, match=rf"no whole checkpoint .*{last} is of another run than run\.json"):
+        with pytest.raises(CheckpointError, match=rf"no complete checkpoint .*{last} is of another run than run\.json"):
             use(copied)
 
 
@@ -148,7 +148,7 @@ def test_a_run_whose_checkpoints_are_damaged_is_refused(run, tmp_path):
     spoilt = shutil.copytree(run, tmp_path / "run")
     for file in spoilt.glob("checkpoints/*/model.safetensors"):
         file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(CheckpointError, match="no whole checkpoint"):
+    with pytest.raises(CheckpointError, match="no complete checkpoint"):
         open_run_or_checkpoint(spoilt)
 
 

@@ -71,7 +71,7 @@ def test_no_whole_checkpoint_is_an_error_that_names_the_damage(tmp_path):
     model, optimizer = trained()
     folder = checkpoints.save(tmp_path, 1, model, optimizer, {})
     (folder / "optimizer.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=r"no whole checkpoint.*optimizer\.safetensors cannot be read"):
+    with pytest.raises(CheckpointError, match=r"no complete checkpoint.*optimizer\.safetensors cannot be read"):
         checkpoints.newest(tmp_path)
 
 
@@ -83,7 +83,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_it_whole(tmp_path, monkeypatch
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("safetensors.torch.save_file", full)
-    with pytest.raises(StorageError, match=r"No space left.*`ernie2 resume .*` goes on from the checkpoint before"):
+    with pytest.raises(StorageError, match=r"No space left.*resume from the previous checkpoint with `ernie2 resume "):
         checkpoints.save(tmp_path, 2, model, optimizer, {})
     assert [folder.name for folder in (tmp_path / "checkpoints").iterdir()] == ["step_00000001"]
     checkpoints.newest(tmp_path)
@@ -112,9 +112,9 @@ def optimizer_of(model, **train):
 @pytest.mark.parametrize(
     ("saved", "resumed", "told"),
     [
-        ({}, {"optimizer": "sgd"}, "exp_avg, exp_avg_sq, step of each parameter, where this one has momentum_buffer"),
+        ({}, {"optimizer": "sgd"}, "exp_avg, exp_avg_sq, step of each parameter, but this one has momentum_buffer"),
         ({"optimizer": "sgd"}, {"optimizer": "sgd", "momentum": 0}, "momentum_buffer .* has nothing"),
-        ({"optimizer": "sgd", "momentum": 0}, {}, "nothing of each parameter, where this one has exp_avg"),
+        ({"optimizer": "sgd", "momentum": 0}, {}, "nothing of each parameter, but this one has exp_avg"),
     ],
 )
 def test_the_state_of_another_optimizer_is_refused_with_what_to_set(tmp_path, saved, resumed, told):
@@ -198,7 +198,7 @@ def test_whatever_stands_in_state_json_the_checkpoint_before_is_used(tmp_path, c
     (folder / "state.json").write_bytes(content)
     assert checkpoints.newest(tmp_path).folder.name == "step_00000001"
     said = capsys.readouterr().err
-    assert said.startswith("Passing over a damaged checkpoint: ")
+    assert said.startswith("Skipping a damaged checkpoint: ")
     assert "step_00000002" in said
     assert said.count("\n") == 1
     assert (folder / "state.json").read_bytes() == content
@@ -276,7 +276,7 @@ def test_what_went_wrong_in_the_thread_is_raised_once_and_the_checkpoint_before_
         saver.finish()
         monkeypatch.setattr("safetensors.torch.save_file", full)
         saver.save(2, STATE, {})
-        with pytest.raises(StorageError, match=r"No space left.*goes on from the checkpoint before"):
+        with pytest.raises(StorageError, match=r"No space left.*resume from the previous checkpoint"):
             saver.finish()
         saver.check()
     assert checkpoints.newest(tmp_path).folder.name == "step_00000001"

@@ -72,7 +72,7 @@ def test_a_run_records_the_versions_of_sampling_and_numerics(place):
 
 def test_a_run_of_other_rules_is_neither_resumed_nor_extended_and_its_folder_is_not_touched(other_version, place):
     before = everything(place)
-    with pytest.raises(CheckpointError, match=r"run began under other rules \(sampling 2, numerics 3; this version"):
+    with pytest.raises(CheckpointError, match=r"run started under other rules \(sampling 2, numerics 3; this version"):
         ernie2.resume(other_version)
     with pytest.raises(CheckpointError, match="Start a new run in another folder"):
         ernie2.extend(other_version, "sentence_distance", place / "shards")

@@ -26,7 +26,7 @@ def trainer_of(shards, folder, **changes):
 
 
 def measured(trainer, folder, seconds=0.0):
-    return measure(trainer, seconds=seconds, near=folder / "not" / "there" / "run")
+    return measure(trainer, seconds=seconds, run_folder=folder / "not" / "there" / "run")
 
 
 def test_every_task_set_of_the_plan_is_counted_with_its_steps(shards, tmp_path):

@@ -106,7 +106,7 @@ def test_a_full_disk_leaves_the_lines_whole_and_says_how_to_go_on(tmp_path, monk
 
     with monkeypatch.context() as during:
         during.setattr("ernie2.storage.line_files._write_all", full)
-        with pytest.raises(StorageError, match=r"No space left.*lines so far are whole.*give the same command again"):
+        with pytest.raises(StorageError, match=r"No space left.*lines so far are complete.*run the same command again"):
             records.write("step", step=2)
     records.write("step", step=2)
     assert [line["step"] for line in records.read()] == [1, 2]

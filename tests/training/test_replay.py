@@ -103,7 +103,7 @@ def test_a_replay_of_a_sound_step_gives_its_losses_bit_for_bit(tmp_path):
 
 
 def test_a_folder_that_is_no_kept_batch_is_said_so(tmp_path, capsys):
-    with pytest.raises(CheckpointError, match="not a batch that was kept"):
+    with pytest.raises(CheckpointError, match="not a saved bad batch"):
         replay.read_bad_batch(tmp_path)
     assert replay.main([str(tmp_path)]) == 2
     assert "error:" in capsys.readouterr().err

@@ -221,13 +221,13 @@ def test_compiling_is_for_cuda_unless_it_is_asked_for(monkeypatch):
     assert choose_compiling(False, torch.device("cuda")) is False
     monkeypatch.setattr(step_module, "has_triton", lambda: True)
     assert choose_compiling("auto", torch.device("cuda")) is True
-    monkeypatch.setattr(step_module, "_compiles_cpp", lambda: True)
+    monkeypatch.setattr(step_module, "_has_cpp_compiler", lambda: True)
     assert choose_compiling(True, CPU) is True
 
 
 def test_compiling_without_a_compiler_is_refused_where_asked_for_and_left_out_otherwise(monkeypatch):
     monkeypatch.setattr(step_module, "has_triton", lambda: False)
-    monkeypatch.setattr(step_module, "_compiles_cpp", lambda: False)
+    monkeypatch.setattr(step_module, "_has_cpp_compiler", lambda: False)
     assert choose_compiling("auto", torch.device("cuda")) is False
     with pytest.raises(ConfigError, match=r"triton.*compile: false"):
         choose_compiling(True, torch.device("cuda"))

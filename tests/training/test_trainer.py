@@ -389,7 +389,7 @@ def test_a_verdict_asked_one_step_later_counts_and_stops_at_the_same_step(tmp_pa
     poison_at(asked_at_once, {3, 4, 6})
     asked_at_once.train()
     monkeypatch.setattr(FiniteCheck, "known", False)
-    monkeypatch.setattr(step_module, "decided_on_device", lambda norm: True)
+    monkeypatch.setattr(step_module, "skips_on_device", lambda norm: True)
     poison_at(asked_later, {3, 4, 6})
     asked_later.train()
     same_end(asked_at_once, asked_later)
@@ -406,7 +406,7 @@ def test_a_signal_saves_the_step_it_came_in_and_the_resumed_run_ends_bit_identic
     tiny_run.around_steps(
         stopped, after=lambda step: os.kill(os.getpid(), signal.SIGTERM) if step == signal_at else None
     )
-    with pytest.raises(RunStopped, match=rf"SIGTERM came; step {signal_at} is done and saved.*ernie2 resume"):
+    with pytest.raises(RunStopped, match=rf"received SIGTERM; step {signal_at} is saved.*ernie2 resume"):
         stopped.train()
     newest = checkpoints.newest(tmp_path / "run")
     assert newest.state["step"] == signal_at
@@ -425,7 +425,7 @@ def test_a_signal_during_the_last_step_of_a_stage_stops_at_its_end(tmp_path):
     stopped = fresh(tmp_path)
     last = len(stopped.plans[0])
     tiny_run.around_steps(stopped, after=lambda step: os.kill(os.getpid(), signal.SIGINT) if step == last else None)
-    with pytest.raises(RunStopped, match="SIGINT came"):
+    with pytest.raises(RunStopped, match="received SIGINT"):
         stopped.train()
     assert checkpoints.newest(tmp_path / "run").state["position"]["stage"] == 1
     resumed = fresh(tmp_path)
@@ -442,7 +442,7 @@ def test_a_batch_that_is_never_made_is_told_by_the_watchdog(tmp_path, capsys):
     def is_reported():
         nonlocal told
         told += capsys.readouterr().err
-        return "the run has been making the batch of step 3 for" in told and "in wait" in told
+        return "the run has been building the batch of step 3 for" in told and "in wait" in told
 
     def wait(*given):
         if trainer.position.step == 2:

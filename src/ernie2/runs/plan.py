@@ -88,7 +88,7 @@ def plan(
     memory = _memory(checked, parameters, precision)
     limit = MEASURING_SECONDS if seconds is None else seconds
     with progress("Measuring steps", None, "steps") as bar:
-        measured = measure(trainer, seconds=limit, near=run, advance=lambda: bar.advance())
+        measured = measure(trainer, seconds=limit, run_folder=run, advance=lambda: bar.advance())
     cost = forecast(trainer, measured)
     peak = peak_bytes(device)
     where = "of the GPU" if device.type == "cuda" else "of this process, including Python and its libraries"

@@ -1,11 +1,10 @@
-"""Checkpoints: parameters, the optimizer's state and the position, written whole or not at all, verified when read.
+"""Checkpoints: parameters, optimizer state and position, written atomically and verified when read.
 
     RUN/checkpoints/step_00001200/  model.safetensors  optimizer.safetensors  state.json
 
-A checkpoint is written atomically; `state.json` carries the checksums of the other two and of itself. A checkpoint that
-is damaged in any way is passed over, and left as it is. No pickles anywhere. The files are the same whatever number of
-ranks wrote them, sharded or not, and any number goes on from them (`full_state`); only rank 0 touches the disk.
-`Saver` writes beside training: a step waits for a copy in memory, the disk is waited for by a thread.
+`state.json` contains the checksums of all three files. A damaged checkpoint is skipped and not changed. There are no
+pickles. The files do not depend on the number of ranks or on sharding, and any number of ranks can resume from them
+(`full_state`). Only rank 0 accesses the disk. `Saver` writes in a thread: a step waits only for a copy in memory.
 """
 
 from __future__ import annotations
@@ -42,23 +41,23 @@ _NAME = re.compile(r"step_(\d{8})$")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint folder that was found whole; `state` is its state.json."""
+    """A complete checkpoint; `state` is its state.json."""
 
     folder: Path
     state: Mapping[str, Any]
 
     def parameters(self) -> dict[str, Tensor]:
-        """The model's tensors by name."""
+        """Load the model's tensors, by name."""
         return _load(self.folder / "model.safetensors")
 
     def optimizer_state(self) -> dict[str, Tensor]:
-        """The optimizer's tensors by "KIND/NAME", such as "exp_avg/NAME" for every parameter under AdamW."""
+        """Load the optimizer's tensors, by "KIND/NAME", such as "exp_avg/NAME" for AdamW."""
         return _load(self.folder / "optimizer.safetensors")
 
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer, group: ProcessGroup | None = None) -> None:
-        """Puts parameters and the optimizer's state back exactly, on all ranks of `group`; the first reads the files.
+        """Restore parameters and optimizer state on all ranks of `group`; the first rank reads the files.
 
-        Raises `CheckpointError` where names or shapes differ, or the state is that of another optimizer.
+        Raises `CheckpointError` if names or shapes differ, or if the state is of another optimizer.
         """
         group, full = group or ProcessGroup(), None
         with group.shared_errors():
@@ -70,7 +69,7 @@ class Checkpoint:
 
 
 def save(run: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> Path:
-    """Writes checkpoint `step` of `run`, which one process trains, and waits for the disk."""
+    """Write checkpoint `step` of the single-process run `run` and wait for the disk."""
     full = gather(model, optimizer, ProcessGroup())
     assert full is not None
     return write(run, step, full, state)
@@ -79,15 +78,15 @@ def save(run: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimize
 def write(run: Path, step: int, full: FullState, state: Mapping[str, Any]) -> Path:
     """Write checkpoint `step` of `run` atomically.
 
-    Raises `StorageError`, with the checkpoint before it whole, and `LockLost` where another process has the run.
+    Raises `StorageError`, after which the previous checkpoint is still complete, and `LockLost` if another process has
+    the run.
     """
     confirm_lock(run)
     folder = run / "checkpoints" / _folder_name(step)
-    again = (
-        f"`ernie2 resume {run}` goes on from the checkpoint before" if _folders(run) else "give the same command again"
-    )
+    resume = f"resume from the previous checkpoint with `ernie2 resume {run}`"
+    retry = resume if _folders(run) else "run the same command again"
     _move_damaged_aside(folder)
-    with staged_folder(folder, replace=True, advice=f"Free space, then {again}.") as staging:
+    with staged_folder(folder, replace=True, advice=f"Free space, then {retry}.") as staging:
         save_tensors(staging / "model.safetensors", full.parameters)
         save_tensors(staging / "optimizer.safetensors", full.optimizer)
         files = {name: checksum(staging / name) for name in _FILES}
@@ -97,9 +96,9 @@ def write(run: Path, step: int, full: FullState, state: Mapping[str, Any]) -> Pa
 
 
 def is_started(run: Path) -> bool:
-    """Whether `run` holds a run there is something of: one that is done, or has a checkpoint, whole or damaged.
+    """Return whether `run` contains a run that is done or has a checkpoint, complete or damaged.
 
-    A run stopped before its first checkpoint is none; it starts again from nothing.
+    A run stopped before its first checkpoint counts as not started.
     """
     if not is_run(run):
         return False
@@ -107,14 +106,14 @@ def is_started(run: Path) -> bool:
 
 
 def _folders(run: Path) -> list[Path]:
-    """The checkpoints of a run, whole or damaged, the oldest first."""
+    """Return the checkpoint folders of a run, complete or damaged, the oldest first."""
     return sorted(folder for folder in (run / "checkpoints").glob("step_*") if _NAME.search(folder.name))
 
 
 def newest(run: Path) -> Checkpoint:
-    """The newest whole checkpoint of a run; damaged ones and those of other runs are passed over and reported.
+    """Return the newest complete checkpoint of a run; damaged ones and those of other runs are skipped and reported.
 
-    Raises `CheckpointError` where there is none, or run.json is damaged.
+    Raises `CheckpointError` if there is none, or if run.json is damaged.
     """
     record = read_run(run) if is_run(run) else None
     damage: list[str] = []
@@ -123,18 +122,18 @@ def newest(run: Path) -> Checkpoint:
             checkpoint = open_checkpoint(folder)
         except CheckpointError as error:
             damage.append(str(error))
-            log_warning(f"Passing over a damaged checkpoint: {error}")
+            log_warning(f"Skipping a damaged checkpoint: {error}")
             continue
         if record is None or checkpoint.state.get("run_id") == record.run_id:
             return checkpoint
         damage.append(_of_another_run(checkpoint, record))
-        log_warning(f"Passing over a checkpoint: {damage[-1]}")
-    told = "\n".join(damage) or "It was stopped before its first: `ernie2 pretrain` as before starts it again."
-    raise CheckpointError(f"{run} has no whole checkpoint to go on from. {told}")
+        log_warning(f"Skipping a checkpoint: {damage[-1]}")
+    why = "\n".join(damage) or "It was stopped before its first: start it again with the same `ernie2 pretrain`."
+    raise CheckpointError(f"{run} has no complete checkpoint to continue from. {why}")
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
-    """Open one checkpoint folder. Raises `CheckpointError` unless every byte in it is as it was written."""
+    """Open one checkpoint folder. Raises `CheckpointError` if any file has changed or is missing."""
     state = _read_state(folder)
     try:
         differing = [name for name in _FILES if checksum(folder / name) != state["files"][name]]
@@ -149,14 +148,13 @@ def _of_another_run(checkpoint: Checkpoint, record: RunRecord) -> str:
     theirs, ours = (str(identity)[:8] for identity in (checkpoint.state.get("run_id"), record.run_id))
     return (
         f"{checkpoint.folder} is of another run than run.json (run_id {theirs}… and {ours}…): one of them was copied "
-        "there. Put back what belongs together."
+        "there. Restore the files of one run."
     )
 
 
 def prune(run: Path, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints and those written at a stage's end.
-
-    Damaged ones do not count and stay where they are.
+    """Delete all except the newest `keep` checkpoints and those of stage ends; damaged ones are neither counted nor
+    deleted.
     """
     states = {}
     for folder in _folders(run):
@@ -168,7 +166,7 @@ def prune(run: Path, keep: int) -> None:
 
 
 def _read_state(folder: Path) -> dict[str, Any]:
-    """state.json of a checkpoint. Raises `CheckpointError` where it is damaged or does not belong to this folder."""
+    """Read state.json. Raises `CheckpointError` if it is damaged or of another folder."""
     try:
         state = read_checked_json(folder / "state.json")
     except (FileNotFoundError, NotADirectoryError):
@@ -178,7 +176,7 @@ def _read_state(folder: Path) -> dict[str, Any]:
     if state.get("format") != FORMAT:
         raise CheckpointError(f"{folder} has format {state.get('format')!r}; this version reads {FORMAT}.")
     if folder.name != _folder_name(state["step"]):
-        raise CheckpointError(f"{folder} holds step {state['step']!r}: it was renamed, or its state.json is another's.")
+        raise CheckpointError(f"{folder} holds step {state['step']!r}: it was renamed, or its state.json was copied.")
     if sorted(state["files"]) != sorted(_FILES):
         raise CheckpointError(f"{folder / 'state.json'} does not name exactly {' and '.join(_FILES)}.")
     return state
@@ -197,42 +195,42 @@ def _folder_name(step: int) -> str:
 
 
 def check_parameters(model: nn.Module, parameters: Mapping[str, Tensor], where: Path) -> None:
-    """Raises `CheckpointError` unless `parameters` are exactly those of `model`, by name and shape."""
+    """Raise `CheckpointError` unless names and shapes of `parameters` are those of `model`."""
     _compare(model.state_dict(), parameters, f"{where} does not fit this model")
 
 
 def _fit_optimizer(
-    model: nn.Module, optimizer: torch.optim.Optimizer, found: Mapping[str, Tensor], where: Path
+    model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor], where: Path
 ) -> None:
-    """Raises `CheckpointError` unless `found` is the state `optimizer` holds of `model`, by name and shape."""
-    wanted = dict(optimizer_tensors(model, optimizer))
-    ours, theirs = ({key.partition("/")[0] for key in tensors} for tensors in (wanted, found))
+    """Raise `CheckpointError` unless names and shapes of `state` are those of `optimizer`."""
+    expected = dict(optimizer_tensors(model, optimizer))
+    ours, theirs = ({key.partition("/")[0] for key in tensors} for tensors in (expected, state))
     if ours != theirs:
         raise CheckpointError(
-            f"{where} holds the state of another optimizer: {_listed(theirs)} of each parameter, where this one has "
-            f"{_listed(ours)}. Set train.optimizer, and train.momentum, as the run had them."
+            f"{where} holds the state of another optimizer: {_listed(theirs)} of each parameter, but this one has "
+            f"{_listed(ours)}. Set train.optimizer and train.momentum as in the run."
         )
-    _compare(wanted, found, f"The optimizer's state in {where} does not fit this model")
+    _compare(expected, state, f"The optimizer's state in {where} does not fit this model")
 
 
 def _listed(names: Collection[str]) -> str:
     return ", ".join(sorted(names)) or "nothing"
 
 
-def _compare(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], message: str) -> None:
-    missing, unknown = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
+def _compare(expected: Mapping[str, Tensor], loaded: Mapping[str, Tensor], message: str) -> None:
+    missing, unknown = sorted(expected.keys() - loaded.keys()), sorted(loaded.keys() - expected.keys())
     wrong = [
-        f"{name} {tuple(found[name].shape)} for {tuple(tensor.shape)}"
-        for name, tensor in wanted.items()
-        if name in found and found[name].shape != tensor.shape
+        f"{name} {tuple(loaded[name].shape)} for {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in loaded and loaded[name].shape != tensor.shape
     ]
-    said = [
+    problems = [
         f"{what}: {', '.join(names[:5])}"
         for what, names in (("missing", missing), ("not in the model", unknown), ("of another shape", wrong))
         if names
     ]
-    if said:
-        raise CheckpointError(f"{message}; {'; '.join(said)}.")
+    if problems:
+        raise CheckpointError(f"{message}; {'; '.join(problems)}.")
 
 
 def _load(file: Path) -> dict[str, Tensor]:
@@ -243,15 +241,14 @@ def _load(file: Path) -> dict[str, Tensor]:
 
 
 class Saver:
-    """Writes the checkpoints of `run` one after the other, and deletes all but the newest `keep` and the ends of
-    stages.
+    """Writes the checkpoints of `run` in a thread, and deletes old ones except the newest `keep` and stage ends.
 
-    A context manager: leaving it waits for what is being written. What goes wrong is raised by whichever method is
-    called next, as the `StorageError` it is. `then` is called in the thread with every checkpoint that is whole.
+    A context manager: leaving it waits for the thread. Errors of the thread are raised by the next method called.
+    `on_written` is called in the thread with every complete checkpoint.
     """
 
-    def __init__(self, run: Path, keep: int, then: Callable[[Path], None] | None = None) -> None:
-        self._run, self._keep, self._then = run, keep, then
+    def __init__(self, run: Path, keep: int, on_written: Callable[[Path], None] | None = None) -> None:
+        self._run, self._keep, self._on_written = run, keep, on_written
         self._thread = ThreadPoolExecutor(1, "ernie2-checkpoint")
         self._writing: Future[None] | None = None
 
@@ -262,17 +259,17 @@ class Saver:
         self._thread.shutdown()
 
     def save(self, step: int, full: FullState, state: Mapping[str, Any]) -> None:
-        """Begins to write checkpoint `step`, once the one before is written; `full` must not change any more."""
+        """Start to write checkpoint `step` after the previous one; `full` must not change any more."""
         self.finish()
-        self._writing = self._thread.submit(self._write, step, full, deepcopy(state))  # training goes on and changes it
+        self._writing = self._thread.submit(self._write, step, full, deepcopy(state))  # training changes it
 
     def check(self) -> None:
-        """Raises what went wrong so far; waits for nothing."""
+        """Raise an error of the thread, without waiting."""
         if self._writing is not None and self._writing.done():
             self.finish()
 
     def finish(self) -> None:
-        """Waits until all is on the disk."""
+        """Wait until everything is on disk."""
         writing, self._writing = self._writing, None
         if writing is not None:
             writing.result()
@@ -280,5 +277,5 @@ class Saver:
     def _write(self, step: int, full: FullState, state: Mapping[str, Any]) -> None:
         folder = write(self._run, step, full, state)
         prune(self._run, self._keep)
-        if self._then is not None:
-            self._then(folder)
+        if self._on_written is not None:
+            self._on_written(folder)

@@ -1,4 +1,4 @@
-"""What a run ran on and with: machine, libraries, commits, the versions of its rules. It goes into run.json."""
+"""Environment of a run for run.json: machine, libraries, commits, versions of its rules."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ PACKAGES = (
     "triton",
     "spacy",
 )
-"""Libraries that batches, training or figures depend on; those not installed are left out."""
+"""Libraries that affect batches, training or metrics; those not installed are left out."""
 
 
 def versions() -> dict[str, str]:
-    """Versions of ernie2, Python, PyTorch and the libraries of `PACKAGES` there are."""
-    found = {"ernie2": __version__, "python": platform.python_version(), "torch": torch.__version__}
+    """Return the versions of ernie2, Python, PyTorch and the installed libraries of `PACKAGES`."""
+    installed = {"ernie2": __version__, "python": platform.python_version(), "torch": torch.__version__}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def environment() -> dict[str, Any]:
-    """The machine of this process, and what of its environment changes numbers or speed."""
+    """Return the machine of this process and settings that affect numbers or speed."""
     cuda = torch.cuda.is_available()
     return {
         "host": socket.gethostname(),
@@ -67,7 +67,7 @@ def environment() -> dict[str, Any]:
 
 
 def git_state(folder: Path | None = None) -> str | None:
-    """The commit of `folder` (default: the working directory), with "+changes" where it has any; None outside git."""
+    """Return the commit of `folder` (default: working directory), "+changes" if it has any; None outside git."""
     command = ["git", "describe", "--always", "--dirty=+changes", "--abbrev=12"]
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=5, check=True)
@@ -92,35 +92,35 @@ def machine_memory() -> int | None:
         return None
 
 
-# Raise SAMPLING when the same recipe, shards, seed and position would give other batches: a change to batches/, to how
-# a task arranges or labels, or to what is drawn at random. 1 was 0.1.0, which recorded none and drew corpora by
-# instances; 2 draws them by tokens.
+# Raise SAMPLING if the same recipe, shards, seed and position give other batches: a change to batches/, to arranging or
+# labelling, or to random draws. 1 was 0.1.0, which recorded none and drew corpora by instances; 2 draws them by tokens.
 SAMPLING = 2
-# Raise NUMERICS when the same batches would give other parameters: a change to initialisation, forward pass, losses,
+# Raise NUMERICS if the same batches give other parameters: a change to initialisation, forward pass, losses,
 # dropout, optimiser or learning rate schedule. 1 was 0.1.0.
 NUMERICS = 3
 
 
 def rules() -> dict[str, int]:
-    """Return what run.json records under `rules`."""
+    """Return `rules` of run.json."""
     return {"sampling": SAMPLING, "numerics": NUMERICS}
 
 
 def same_sampling(theirs: Mapping[str, int] | None) -> bool:
-    """Return whether a run of these rules drew its instances as this version does."""
+    """Return whether a run with these rules sampled instances as this version does."""
     return (theirs or {}).get("sampling") == SAMPLING
 
 
 def check_rules(theirs: Any, where: str | Path) -> None:
-    """Raise `CheckpointError` where a run of the rules `theirs` (None: it records none) began under other rules."""
+    """Raise `CheckpointError` if a run started with other rules; `theirs` is None if it recorded none."""
     if theirs != rules():
         raise CheckpointError(
-            f"{where} began under other rules ({_written(theirs)}; this version has {_written(rules())}), so it cannot "
-            "be continued. Start a new run in another folder; --init-from RUN/hf takes a finished run's parameters."
+            f"{where} started under other rules ({_format_rules(theirs)}; this version has {_format_rules(rules())}), "
+            "so it cannot be continued. Start a new run in another folder; --init-from RUN/hf starts from a finished "
+            "run's parameters."
         )
 
 
-def _written(versions: Any) -> str:
+def _format_rules(versions: Any) -> str:
     if not isinstance(versions, Mapping):
         return "it records none, as 0.1.0 did"
     return ", ".join(f"{name} {versions.get(name)}" for name in rules())

@@ -1,9 +1,9 @@
-"""Held-out evaluation: each task by itself on documents nobody trained on, beside three baselines.
+"""Held-out evaluation: each task on its own instances from held-out documents, with three baselines.
 
-A task is shown its own instances only, plainly arranged, unmasked except for masking itself, under its own task id; the
-same fixed instances every time. Classes that the caller draws come equally often. The baselines are the majority class
-of training instances, the best constant answer on the held-out instances, and the feature baseline fitted on training
-instances: the commonest label for one feature that the task names (the token's own prior, the number of segments).
+The instances are fixed, have the task's own task id and no attached tasks; only masking masks them. Labels of balanced
+tasks are equally frequent. The baselines are the majority class of training instances, the best constant answer on the
+held-out instances, and the feature baseline fitted on training instances: the most frequent label for one feature that
+the task names (such as the token itself or the number of segments).
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from ernie2.training.step import autocast
 Array = NDArray[Any]
 
 FIT_INSTANCES = 2_000
-"""Train instances the baselines are fitted on."""
+"""Training instances on which the baselines are fitted."""
 SMOOTHING = 0.1
-"""Added to every count where the feature baseline gives probabilities (for its loss)."""
+"""Added to every count in the probabilities of the feature baseline (for its loss)."""
 Z95 = 1.959963984540054
 """Two-sided 95 % quantile of the normal distribution."""
 
 
 @dataclass(frozen=True)
 class _HeldOutSet:
-    """The fixed held-out instances of one task; `owner` (p,) is the instance each scored position belongs to."""
+    """The held-out instances of one task; `owner` (p,) is the instance of each scored position."""
 
     packs: Sequence[PackedBatch]
     instances: int
@@ -53,7 +53,7 @@ class _HeldOutSet:
 
 
 class HeldOut:
-    """Held-out instances and fitted baselines of every task, made once, asked again after every stage."""
+    """Held-out instances and fitted baselines of every task, built once and evaluated repeatedly."""
 
     def __init__(
         self, train: DataStreams, feeds: Mapping[str, Feed], tasks: Sequence[Task], instances: int, seed: int
@@ -61,15 +61,15 @@ class HeldOut:
         self._tasks = {task.name: task for task in tasks}
         self._sets: dict[str, _HeldOutSet] = {}
         for task in tasks:
-            held = heldout_feed(feeds[task.name], task, train.caps.longest)
-            found = read_instances(train, held, task, instances, seed, "heldout")
-            fitted = read_instances(train, feeds[task.name], task, FIT_INSTANCES, seed, "train") if found else []
+            feed = heldout_feed(feeds[task.name], task, train.caps.longest)
+            evaluated = read_instances(train, feed, task, instances, seed, "heldout")
+            fitted = read_instances(train, feeds[task.name], task, FIT_INSTANCES, seed, "train") if evaluated else []
             if fitted:
-                self._sets[task.name] = _build_set(task, train, found, fitted)
+                self._sets[task.name] = _build_set(task, train, evaluated, fitted)
 
     @property
     def missing(self) -> list[str]:
-        """Tasks without a held-out document they can use."""
+        """Tasks without a usable held-out document."""
         return [name for name in self._tasks if name not in self._sets]
 
     def evaluate(
@@ -80,11 +80,10 @@ class HeldOut:
         group: ProcessGroup | None = None,
         trained: Collection[str] | None = None,
     ) -> dict[str, dict[str, Any]]:
-        """Per task: instances, scored positions, loss (nats), accuracy with its 95 % interval, macro-F1, baselines.
+        """Return by task: instances, scored positions, loss (nats), accuracy with 95 % interval, macro-F1, baselines.
 
-        `trained`: whether its training has begun, as it has for all tasks, or those that are given. `verdict`: the
-        word of `ernie2.learned`. The ranks of `group` share the packs, and all return the same figures, those of one
-        process.
+        `trained`: tasks trained so far, default all. `verdict` in the result: see `ernie2.learned`. Ranks share the
+        packs; all return the same figures as a single process.
         """
         group = group or ProcessGroup(device=device)
         made = [self._predict(name, heldout, model, precision, device, group) for name, heldout in self._sets.items()]
@@ -105,9 +104,9 @@ class HeldOut:
         device: torch.device,
         group: ProcessGroup,
     ) -> list[tuple[Tensor, Tensor]]:
-        """Losses (p,) float32 and predicted classes (p,) of every pack this rank has: packs rank, rank + size, …
+        """Return losses (p,) float32 and predicted classes (p,) of this rank's packs: rank, rank + size, …
 
-        A rank that has fewer spends its last turn on a pack of another: sharded layers need all ranks at once.
+        A rank with fewer packs computes one of another rank, because sharded layers need all ranks at once.
         """
         found = []
         for turn in range(group.max_per_rank(len(heldout.packs))):
@@ -142,75 +141,78 @@ class HeldOut:
 
 
 def read_instances(train: DataStreams, feed: Feed, task: Task, instances: int, seed: int, split: str) -> list[Instance]:
-    """At most `instances` instances of `task` alone, from one pass over the `split` documents of each corpus of `feed`.
+    """Return at most `instances` instances of `task` from one pass over the `split` documents of each corpus of `feed`.
 
-    Corpora are drawn by their shares; one that was walked to its end is left out of the draw from then on. `train`
-    gives sizes and ids. Classes that the caller draws take turns, so that they come equally often.
+    Corpora are drawn by their shares; a corpus read to its end is not drawn any more. `train` gives sizes and ids.
+    Labels of balanced tasks rotate, so that they are equally frequent.
     """
-    found: list[Instance] = []
+    instances_read: list[Instance] = []
     cursor: Cursor | None = None
-    left = dict(zip(feed.corpora, feed.shares, strict=True))
-    while left:
-        streams = train.with_feeds({task.name: Feed(list(left), list(left.values()))}, [task], seed=seed, split=split)
-        walked_out = None
-        while walked_out is None:
-            if len(found) == instances:
-                return found
+    remaining = dict(zip(feed.corpora, feed.shares, strict=True))
+    while remaining:
+        streams = train.with_feeds(
+            {task.name: Feed(list(remaining), list(remaining.values()))}, [task], seed=seed, split=split
+        )
+        finished = None
+        while finished is None:
+            if len(instances_read) == instances:
+                return instances_read
             before = cursor.corpora if cursor else {}
             instance, cursor, _ = streams.instance(0, cursor, task.name, (task.name,))
-            (corpus,) = (c for c in left if cursor.corpora.get(c.name) != before.get(c.name))
+            (corpus,) = (c for c in remaining if cursor.corpora.get(c.name) != before.get(c.name))
             size, (document, sentence) = corpus.num_documents(split), cursor.corpora[corpus.name]
-            if (document, sentence) <= (size, 0):  # else it was found after the end, in a second pass
-                found.append(instance)
+            if (document, sentence) <= (size, 0):  # else it is from a second pass
+                instances_read.append(instance)
             if document >= size:
-                walked_out = corpus
-        del left[walked_out]
-    return found
+                finished = corpus
+        del remaining[finished]
+    return instances_read
 
 
-def _build_set(task: Task, train: DataStreams, found: Sequence[Instance], fitted: Sequence[Instance]) -> _HeldOutSet:
-    """Packs the held-out instances `found`, and computes the baselines, fitted on the train instances `fitted`."""
+def _build_set(
+    task: Task, train: DataStreams, evaluated: Sequence[Instance], fitted: Sequence[Instance]
+) -> _HeldOutSet:
+    """Pack the held-out instances `evaluated` and compute baselines fitted on the training instances `fitted`."""
     packs = []
     packer = Packer(train.caps, train.vocabulary.pad)
-    for instance in found:
+    for instance in evaluated:
         if not packer.add(instance, train.ids[task.name]):
             packs.append(packer.pack())
             packer = Packer(train.caps, train.vocabulary.pad)
             packer.add(instance, train.ids[task.name])
     packs.append(packer.pack())
-    labels, features = _scored(task, found)
-    owner = np.repeat(np.arange(len(found)), [len(i.labels[task.name].targets) for i in found])
+    labels, features = _scored(task, evaluated)
+    owner = np.repeat(np.arange(len(evaluated)), [len(i.labels[task.name].targets) for i in evaluated])
     classes = len(task.labels) if task.labels is not None else task.vocabulary.size
     seen, their_features = _scored(task, fitted)
     rule = FeatureBaseline.fit(their_features, seen, classes)
     baselines = baseline_figures(rule, features, labels, task.baseline_name, with_f1=task.labels is not None)
-    return _HeldOutSet(packs, len(found), labels, owner, baselines)
+    return _HeldOutSet(packs, len(evaluated), labels, owner, baselines)
 
 
 def _scored(task: Task, instances: Sequence[Instance]) -> tuple[Array, Array]:
-    """Labels (p,) and features of the feature baseline (p,) at all positions `task` scores in `instances`."""
-    made = [(i.labels[task.name], i.sequence) for i in instances]
-    features = np.concatenate([task.baseline_feature(sequence, labels.positions) for labels, sequence in made])
-    return np.concatenate([labels.targets for labels, _ in made]), features
+    """Return labels (p,) and features of the feature baseline (p,) at all scored positions of `instances`."""
+    scored = [(i.labels[task.name], i.sequence) for i in instances]
+    features = np.concatenate([task.baseline_feature(sequence, labels.positions) for labels, sequence in scored])
+    return np.concatenate([labels.targets for labels, _ in scored]), features
 
 
 def wilson(share: float, trials: float) -> tuple[float, float]:
-    """95 % Wilson score interval of a proportion: `share` right of `trials` independent trials (may be fractional)."""
+    """Return the 95 % Wilson score interval of the proportion `share` in `trials` trials (may be fractional)."""
     square = Z95**2 / trials
     centre = (share + square / 2) / (1 + square)
     half = Z95 / (1 + square) * math.sqrt(share * (1 - share) / trials + square / (4 * trials))
-    # where all or none are right, the bound is exactly that, whatever the rounding
+    # exact bounds if all or none are correct, without rounding errors
     return (0.0 if share == 0 else max(0.0, centre - half)), (1.0 if share == 1 else min(1.0, centre + half))
 
 
 def accuracy_interval(right: Array, owner: Array) -> tuple[float, float, float]:
-    """Accuracy over scored positions with its 95 % interval, (accuracy, low, high).
+    """Return accuracy over scored positions with its 95 % interval: (accuracy, low, high).
 
     `right` (p,) bool, `owner` (p,) the instance of each position. Positions of one instance are correlated, so Wilson's
-    interval is taken for the *effective* number of trials: the number of independent positions whose accuracy would
-    have the variance that instance totals show (linearised ratio estimator, clustered by instance). It equals the
-    number of instances where each scores one position, and is set to it where all positions are right or all wrong,
-    which shows no variance.
+    interval uses the *effective* number of trials: the number of independent positions whose accuracy has the variance
+    of the instance totals (linearised ratio estimator, clustered by instance). It equals the number of instances if
+    each scores one position, and is set to it if all positions are correct or all wrong, without variance.
     """
     counts = np.bincount(owner).astype(float)
     totals = np.bincount(owner, weights=right)
@@ -227,12 +229,12 @@ def accuracy_interval(right: Array, owner: Array) -> tuple[float, float, float]:
 
 @dataclass(frozen=True)
 class FeatureBaseline:
-    """Label frequencies by feature, from train instances; features never seen fall back on all labels together.
+    """Label frequencies by feature, from training instances; unknown features use the frequencies of all labels.
 
-    `features` (f,) int64, ascending: those seen; `totals` (f,) and `best` (f,) int64: how often each was seen, and its
-    commonest label. `pairs` (n,) int64, ascending: row of a feature · `classes` + label of every pair that was seen;
-    `counts` (n,): how often. `overall` (classes,): how often each label was seen. `majority`: the commonest label. Of
-    labels that are equally common, the one seen first.
+    `features` (f,) int64, ascending; `totals` (f,) int64: their counts; `best` (f,) int64: their most frequent labels.
+    `pairs` (n,) int64, ascending: row of the feature · `classes` + label, of every observed pair; `counts` (n,): their
+    counts. `overall` (classes,): counts of labels. `majority`: the most frequent label. The label that came first wins
+    ties.
     """
 
     features: Array
@@ -246,10 +248,10 @@ class FeatureBaseline:
 
     @staticmethod
     def fit(features: Array, labels: Array, classes: int) -> FeatureBaseline:
-        """features (p,) int64, labels (p,) int64 below `classes`."""
+        """Fit to features (p,) int64 and labels (p,) int64 below `classes`."""
         known, rows, totals = np.unique(features, return_inverse=True, return_counts=True)
         pairs, first, counts = np.unique(rows * classes + labels, return_index=True, return_counts=True)
-        order = np.lexsort((first, -counts, pairs // classes))  # by feature, the commonest label first
+        order = np.lexsort((first, -counts, pairs // classes))  # by feature, the most frequent label first
         _, begins = np.unique(pairs[order] // classes, return_index=True)
         overall = np.bincount(labels, minlength=classes)
         commonest = np.isin(labels, np.flatnonzero(overall == overall.max()))
@@ -258,40 +260,40 @@ class FeatureBaseline:
 
     @property
     def entropy(self) -> float:
-        """Entropy in nats of the labels by themselves; for masking, the unigram entropy."""
+        """Entropy of the labels in nats; for masking, the unigram entropy."""
         shares = self.overall[self.overall > 0] / self.overall.sum()
         return float(-(shares * np.log(shares)).sum())
 
     def predict(self, features: Array) -> Array:
-        """(p,) int64: the commonest label of each feature."""
-        rows, seen = _found(self.features, features)
+        """Return the most frequent label of each feature, (p,) int64."""
+        rows, seen = _lookup(self.features, features)
         return np.where(seen, self.best[rows], self.majority)
 
     def losses(self, features: Array, labels: Array) -> Array:
-        """(p,) float64: minus the log of the probability the baseline gives the right label, smoothed."""
-        rows, seen = _found(self.features, features)
-        at, paired = _found(self.pairs, rows * self.classes + labels)
+        """Return the smoothed negative log-likelihood of the correct labels, (p,) float64."""
+        rows, seen = _lookup(self.features, features)
+        at, paired = _lookup(self.pairs, rows * self.classes + labels)
         counts = np.where(seen, np.where(paired, self.counts[at], 0), self.overall[labels])
         totals = np.where(seen, self.totals[rows], self.overall.sum())
         losses: Array = -np.log((counts + SMOOTHING) / (totals + SMOOTHING * self.classes))
         return losses
 
 
-def _found(ascending: Array, values: Array) -> tuple[Array, Array]:
-    """Where each of `values` stands in `ascending`, and whether it does; those that do not stand at 0."""
-    at = np.searchsorted(ascending, values)
-    at[at == len(ascending)] = 0
-    found = ascending[at] == values
-    return np.where(found, at, 0), found
+def _lookup(ascending: Array, values: Array) -> tuple[Array, Array]:
+    """Return the index of each of `values` in `ascending`, 0 if absent, and whether it is present."""
+    index = np.searchsorted(ascending, values)
+    index[index == len(ascending)] = 0
+    present = ascending[index] == values
+    return np.where(present, index, 0), present
 
 
 def baseline_figures(
     fitted: FeatureBaseline, features: Array, labels: Array, feature: str, with_f1: bool
 ) -> dict[str, dict[str, Any]]:
-    """Figures of the three baselines on held-out positions, by their keys in the records.
+    """Return the figures of the three baselines on held-out positions, by their keys in records.
 
-    `features`, `labels` (p,); `feature` names the feature in words; `with_f1`: also macro-F1, where there are classes
-    and not a vocabulary. They depend on the data alone, so a run computes them once.
+    `features`, `labels` (p,); `feature`: description of the feature; `with_f1`: also macro-F1, for classes that are not
+    a vocabulary. They depend only on the data, so a run computes them once.
     """
     constant = int(np.bincount(labels).argmax())
     answers = {
@@ -312,7 +314,7 @@ def baseline_figures(
 
 
 def macro_f1(labels: Array, predicted: Array) -> float:
-    """Unweighted mean of the F1 of every class that occurs in `labels` or `predicted`, (p,) int64 each."""
+    """Return the unweighted mean F1 of the classes in `labels` or `predicted`, (p,) int64 each."""
     classes = 1 + int(max(labels.max(), predicted.max()))
     right = np.bincount(labels[labels == predicted], minlength=classes)
     named = np.bincount(labels, minlength=classes) + np.bincount(predicted, minlength=classes)

@@ -1,7 +1,7 @@
-"""Parameters and optimizer state in one place: gathered from however many ranks hold them, and spread over them again.
+"""Gather parameters and optimizer state from all ranks, and scatter them again.
 
-What is gathered does not depend on the number of ranks nor on how they share the model, so a checkpoint written by
-eight sharded ranks goes on in one process, and the other way round.
+The gathered state does not depend on the number of ranks or on sharding, so a checkpoint of eight sharded ranks can be
+resumed by one process and vice versa.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from ernie2.training.parallel import full_tensor, reshard
 
 @dataclass(frozen=True)
 class FullState:
-    """On the host: the model's tensors by name, and the optimizer's by "KIND/NAME", such as "exp_avg/NAME"."""
+    """In host memory: the model's tensors by name, the optimizer's by "KIND/NAME", such as "exp_avg/NAME"."""
 
     parameters: Mapping[str, Tensor]
     optimizer: Mapping[str, Tensor]
 
 
 def gather(model: nn.Module, optimizer: torch.optim.Optimizer, group: ProcessGroup) -> FullState | None:
-    """A copy of everything on rank 0, None on the others; all ranks must call it together.
+    """Return a copy of the state on rank 0, None on the others; a collective call.
 
-    Tensors are gathered one at a time, so a GPU needs room for the largest only.
+    Tensors are gathered one at a time, so a GPU needs memory only for the largest.
     """
-    found: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
+    gathered: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
     for which, key, tensor in _tensors(model, optimizer):
         full = full_tensor(tensor.detach())
         if group.is_first:
-            found[which][key] = full.to("cpu", copy=True).contiguous()
-    return FullState(*found) if group.is_first else None
+            gathered[which][key] = full.to("cpu", copy=True).contiguous()
+    return FullState(*gathered) if group.is_first else None
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's own tensors by "KIND/NAME", in one order on all ranks: what a checkpoint holds of it."""
+    """Return the optimizer's tensors by "KIND/NAME", in the same order on all ranks."""
     return {
         f"{kind}/{name}": tensor
         for name, parameter in model.named_parameters()
@@ -48,9 +48,9 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
 
 
 def scatter(model: nn.Module, optimizer: torch.optim.Optimizer, state: FullState | None, group: ProcessGroup) -> None:
-    """Puts the `state` of rank 0, whose names and shapes fit, into model and optimiser of all ranks.
+    """Copy the `state` of rank 0 into model and optimizer of all ranks; names and shapes must fit.
 
-    `state` is asked for on rank 0 only; the others get it from there, so they need not see the disk it came from.
+    Only rank 0 passes `state`; the others receive it and need no access to its disk.
     """
     theirs = ({}, {}) if state is None else (state.parameters, state.optimizer)
     with torch.no_grad():
@@ -63,20 +63,20 @@ def scatter(model: nn.Module, optimizer: torch.optim.Optimizer, state: FullState
 
 
 def unsharded(model: MultiTaskModel, group: ProcessGroup) -> MultiTaskModel:
-    """`model` as one process has it, on rank 0; all ranks must ask together. The others keep what they have."""
+    """Return an unsharded copy of `model` on rank 0, `model` itself on the others; a collective call."""
     reshard(model)
     if not any(hasattr(parameter, "full_tensor") for parameter in model.parameters()):
         return model
     parameters = {name: full_tensor(parameter.detach()).cpu() for name, parameter in model.named_parameters()}
     if not group.is_first:
         return model
-    made = MultiTaskModel(model.settings, model.vocab_size, list(model.specs.values()), seed=0)
-    made.load_state_dict(parameters)
-    return made
+    full_model = MultiTaskModel(model.settings, model.vocab_size, list(model.specs.values()), seed=0)
+    full_model.load_state_dict(parameters)
+    return full_model
 
 
 def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tuple[int, str, Tensor]]:
-    """Every tensor of a checkpoint, in one order on all ranks: 0 (model) or 1 (optimizer), its key, the tensor."""
+    """Yield every tensor of a checkpoint in the same order on all ranks: 0 (model) or 1 (optimizer), key, tensor."""
     reshard(model)
     for name, parameter in model.named_parameters():
         yield 0, name, parameter
@@ -85,7 +85,7 @@ def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tup
 
 
 def _fill(tensor: Tensor, full: Tensor, group: ProcessGroup) -> None:
-    """Fills `tensor`, whole or this rank's share of it, from `full` on rank 0."""
+    """Fill `tensor`, or this rank's shard of it, from `full` on rank 0."""
     placements = getattr(tensor, "placements", None)
     if placements is None:
         tensor.copy_(group.broadcast(full))

@@ -1,6 +1,6 @@
-"""What a run will take, from real steps of it: every task set of the plan, held-out evaluation, a checkpoint.
+"""Forecast the time of a run from real steps of every task set, a held-out evaluation and a checkpoint.
 
-The trainer measured is thrown away afterwards; nothing is written but one checkpoint, into a folder that is removed.
+The trainer is discarded afterwards. Only a checkpoint is written, to a folder that is then removed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ernie2.training.step_inputs import loader_workers
 from ernie2.training.trainer import Trainer
 
 MIN_ROUNDS = 3
-"""Steps every task set is measured for, where that takes no longer than twice the time given."""
+"""Steps measured for every task set, if they take no longer than twice the given time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class TaskSet:
 
 @dataclass
 class StepCost:
-    """Sums over measured steps: seconds of making packs and of training, real tokens."""
+    """Sums over measured steps: seconds of packing and of training, real tokens."""
 
     steps: int = 0
     packing: float = 0.0
@@ -53,7 +53,7 @@ class StepCost:
 
 @dataclass(frozen=True, slots=True)
 class RunCost:
-    """Seconds a run will take by part, its tokens, and how much of it was measured."""
+    """Forecast of a run: seconds by part, tokens, and how many of its task sets were measured."""
 
     steps: float
     evaluations: float
@@ -67,7 +67,7 @@ class RunCost:
 
 @dataclass
 class Measurements:
-    """Costs by task set, in seconds and tokens of a step, and of one evaluation and one checkpoint."""
+    """Measured cost of each task set; seconds of one evaluation and of one checkpoint."""
 
     sets: Mapping[TaskSet, StepCost]
     evaluation: float
@@ -77,7 +77,7 @@ class Measurements:
 
 
 def task_sets(plans: Sequence[StagePlan]) -> dict[TaskSet, int]:
-    """Every different task set of the plans, with its number of steps, the commonest first."""
+    """Return the different task sets of the plans with their numbers of steps, the most frequent first."""
     counts: Counter[TaskSet] = Counter()
     for plan in plans:
         counts.update(TaskSet(plan.main_task(step), plan.active_tasks(step)) for step in range(len(plan)))
@@ -88,15 +88,14 @@ def measure(
     trainer: Trainer,
     *,
     seconds: float,
-    near: Path,
+    run_folder: Path,
     advance: Callable[[], None] = lambda: None,
 ) -> Measurements:
-    """Takes real steps of every task set of `trainer`, in turns, for about `seconds`.
+    """Measure real steps of every task set of `trainer`, in turns, for about `seconds`.
 
-    A step of each set comes before its clock starts. Where steps are long the rarest sets are left out, and twice the
-    time may go by until each has had three; one step of the commonest is always measured, and never more steps than
-    the plans have. `near`: where the run folder will be; a checkpoint is written beside it and removed. `advance` is
-    told of every step.
+    Each set has one warm-up step. With long steps, the rarest sets are left out, and the time may double until each set
+    has three steps. At least one step of the most frequent set is measured, and never more steps than the plans have.
+    `run_folder`: future run folder; a checkpoint is written beside it and removed. `advance` is called after each step.
     """
     sets = list(task_sets(trainer.plans))
     costs = {chosen: StepCost() for chosen in sets}
@@ -118,14 +117,14 @@ def measure(
     at = time.monotonic()
     trainer.heldout.evaluate(trainer.model, trainer.group.device, trainer.precision)
     evaluation = time.monotonic() - at
-    written, size = _checkpoint_cost(trainer, near)
+    written, size = _checkpoint_cost(trainer, run_folder)
     settings, streams = trainer.settings, trainer.streams.count
     workers = loader_workers(settings.workers, trainer.group.device, streams, trainer.plans)
     return Measurements(costs, evaluation, written, size, workers)
 
 
 def forecast(trainer: Trainer, measured: Measurements) -> RunCost:
-    """The whole run from what was measured; a task set that was not takes as long a token as the others together."""
+    """Forecast the entire run; task sets that were not measured count with the mean seconds per token of the others."""
     counts = task_sets(trainer.plans)
     known = {chosen: cost for chosen, cost in measured.sets.items() if cost.steps}
     everything = StepCost(
@@ -153,7 +152,7 @@ def forecast(trainer: Trainer, measured: Measurements) -> RunCost:
 
 
 def count_evaluations_and_checkpoints(trainer: Trainer) -> tuple[int, int]:
-    """Held-out evaluations and checkpoints of the whole run: at its beginning, inside stages, at their ends."""
+    """Return the numbers of evaluations and checkpoints of the run: at its start, within stages and at their ends."""
     ends = {sum(map(len, trainer.plans[: number + 1])) for number in range(len(trainer.plans))}
     steps, every = max(ends), trainer.settings.evaluate_every
     inside = len(set(range(every, steps + 1, every)) - ends) if every else 0
@@ -162,7 +161,7 @@ def count_evaluations_and_checkpoints(trainer: Trainer) -> tuple[int, int]:
 
 
 class StepRunner:
-    """Takes steps of any task set, walking the streams as training does; at a rate that hardly moves the parameters."""
+    """Runs steps of any task set on the data streams, at a learning rate that hardly changes the parameters."""
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer, self.device = trainer, trainer.group.device
@@ -178,7 +177,7 @@ class StepRunner:
         return [pack for pack, _ in filled]
 
     def train(self, packs: Sequence[PackedBatch]) -> float:
-        """One optimiser step on `packs` as the trainer takes it, to its end on the device; returns its seconds."""
+        """Run one optimiser step on `packs` as the trainer does, wait for the device, and return the seconds."""
         trainer = self.trainer
         self._number += 1
         synchronise(self.device)
@@ -190,7 +189,7 @@ class StepRunner:
         return time.perf_counter() - began
 
     def run(self, chosen: TaskSet, cost: StepCost) -> None:
-        """One step of a task set; its seconds and tokens are added to `cost`."""
+        """Run one step of a task set and add its seconds and tokens to `cost`."""
         began = time.perf_counter()
         packs = self.packs(chosen)
         packing = time.perf_counter() - began
@@ -202,14 +201,14 @@ class StepRunner:
 
 
 def synchronise(device: torch.device) -> None:
-    """Waits until the device has done all it was given; a CPU always has."""
+    """Wait until the device has finished all queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-def _checkpoint_cost(trainer: Trainer, near: Path) -> tuple[float, int | None]:
-    """Seconds and bytes of a checkpoint written on the disk of the run; (0, None) where none can be written there."""
-    folder = near.absolute()
+def _checkpoint_cost(trainer: Trainer, run_folder: Path) -> tuple[float, int | None]:
+    """Return seconds and bytes of a checkpoint on the disk of the run, or (0, None) if it cannot be written."""
+    folder = run_folder.absolute()
     while not folder.is_dir():
         folder = folder.parent
     try:

@@ -1,4 +1,4 @@
-"""Memory of training steps: estimated before anything is built, measured, and on a CPU kept from step to step."""
+"""Memory of training steps: estimate, measure, and on a CPU reuse from step to step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ernie2.training.environment import machine_memory
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes of a training step by what holds them; `total` leaves out the program and its libraries."""
+    """Bytes of a training step by kind; `total` excludes the program and its libraries."""
 
     parameters: int
     gradients: int
@@ -39,12 +39,12 @@ def estimate(
     weights_tokens: int = 0,
     state_numbers: int = 2,
 ) -> Memory:
-    """What a step with `parameters` parameters needs; parameters, gradients and optimizer state are fp32.
+    """Estimate the memory of a step; parameters, gradients and optimizer state are fp32.
 
     Layers say what they keep (`activation_bytes`); with `activation_checkpointing` a layer keeps
     its input only. Heads and embeddings are small and left out (ours).
-    `weights_tokens`: the longest sequence where attention weights are kept, as on a CPU (a number a head and pair of
-    tokens), else 0. `state_numbers`: those the optimizer holds for each parameter; Adam's moments are two.
+    `weights_tokens`: longest sequence if attention weights are stored, as on a CPU (one number per head and pair of
+    tokens), else 0. `state_numbers`: numbers per parameter in the optimizer state; 2 for Adam.
     """
     layer = ENCODERS[encoder.kind].layer.activation_bytes(encoder, 4 if precision == "fp32" else 2, weights_tokens)
     kept = encoder.layers * 4 * encoder.hidden + layer if activation_checkpointing else encoder.layers * layer
@@ -52,9 +52,9 @@ def estimate(
 
 
 def check_memory(encoder: EncoderSettings, vocab_size: int, device: torch.device, state_numbers: int = 2) -> None:
-    """Raise `ConfigError` where this machine cannot hold the parameters, on a CPU with gradients and optimizer state.
+    """Raise `ConfigError` if this machine's memory is too small for the parameters, on a CPU with gradients and state.
 
-    Only the encoder and its word table are counted, so what passes may still be too large.
+    Only the encoder and its word embedding are counted, so a larger model may pass.
     """
     parameters, machine = encoder.parameters + vocab_size * encoder.hidden, machine_memory()
     needed = 4 * parameters * (2 + state_numbers if device.type == "cpu" else 1)
@@ -66,7 +66,7 @@ def check_memory(encoder: EncoderSettings, vocab_size: int, device: torch.device
 
 
 def peak_bytes(device: torch.device) -> int | None:
-    """Most memory used so far: of the GPU by torch, or of the process with all its libraries; None where unknown."""
+    """Return the peak memory so far: of torch on the GPU, or of the process with its libraries; None if unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:
@@ -78,7 +78,7 @@ def peak_bytes(device: torch.device) -> int | None:
 
 
 def reset_peak_bytes(device: torch.device) -> int | None:
-    """Bytes torch holds on the GPU now; from here on `peak_bytes` counts anew. None on a CPU, which cannot tell."""
+    """Reset the peak of `peak_bytes` and return the bytes torch has allocated on the GPU; None on a CPU."""
     if device.type != "cuda":
         return None
     torch.cuda.reset_peak_memory_stats(device)
@@ -88,19 +88,19 @@ def reset_peak_bytes(device: torch.device) -> int | None:
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 """M_TRIM_THRESHOLD and M_MMAP_MAX of glibc's malloc.h."""
 _PRIMITIVES = "128"
-"""Kernels oneDNN keeps, of 1,024 by default. It builds about 34 for the shapes of a pack and needs none of them in the
-next step, whose packs have other shapes; kept, they hold 270 MB, spread over the heap so that it fragments."""
+"""Kernels that oneDNN caches, instead of 1,024. It builds about 34 for the shapes of a pack and cannot reuse them in
+the next step, whose packs have other shapes. Cached, they take 270 MB and fragment the heap."""
 SETTLING_STEPS = 8
-"""Steps after a trim whose largest memory tells what a step needs."""
-MOST_GROWTH = 1.25
-"""Memory of the process after a step, as a multiple of what a step needs, from which freed memory is given back."""
+"""Steps after a trim whose largest memory is the need of a step."""
+MAX_GROWTH = 1.25
+"""Memory of the process after a step, relative to the need of a step, above which freed memory is released."""
 
 
 class FreedMemory:
-    """Freed memory that glibc keeps for the next step; `libc` is None where it does not.
+    """Freed memory that glibc retains for the next step; `libc` is None if it does not.
 
-    Steps of ever different shapes fragment the heap, so that the kept memory grows. `trim_if_grown` bounds it: after a
-    step the process holds at most `MOST_GROWTH` times what any `SETTLING_STEPS` steps after a trim held.
+    Changing shapes fragment the heap, so the retained memory grows. `trim_if_grown` bounds it: after a step the process
+    has at most `MAX_GROWTH` times what any `SETTLING_STEPS` steps after a trim held.
     """
 
     def __init__(self, libc: Any = None) -> None:
@@ -109,25 +109,25 @@ class FreedMemory:
         self._needed = 0
 
     def trim_if_grown(self) -> None:
-        """To be called after every step: give freed memory back to the kernel where it has grown by a quarter."""
+        """Return freed memory to the kernel if it has grown by a quarter; call after every step."""
         if self._libc is None:
             return
         self._steps += 1
-        held = _resident_bytes()
+        resident = _resident_bytes()
         if self._steps <= SETTLING_STEPS:
-            self._needed = max(self._needed, held)
-        elif held > MOST_GROWTH * self._needed:
+            self._needed = max(self._needed, resident)
+        elif resident > MAX_GROWTH * self._needed:
             self._libc.malloc_trim(0)
             self._steps = 0
 
 
 def reuse_freed_memory(device: torch.device) -> FreedMemory:
-    """Make glibc keep freed memory for the next allocation, for the rest of this process.
+    """Make glibc retain freed memory for the next allocation, for the rest of this process.
 
-    By default glibc returns large tensors to the kernel as soon as they are freed, and the next step waits for fresh
-    zeroed pages: 150,000 page faults and a fifth of a step of 6 layers × 384. Also makes oneDNN keep few kernels,
-    unless it has run already. Only for a CPU `device`; settings of the user (`MALLOC_…_`, `GLIBC_TUNABLES`,
-    `ONEDNN_PRIMITIVE_CACHE_CAPACITY`) win.
+    By default glibc returns large freed tensors to the kernel, and the next step waits for new zeroed pages: 150,000
+    page faults and a fifth of the time of a step of 6 layers × 384. Also limits the kernels that oneDNN caches, unless
+    it has run already. Only for a CPU `device`; settings of the user (`MALLOC_…_`, `GLIBC_TUNABLES`,
+    `ONEDNN_PRIMITIVE_CACHE_CAPACITY`) take precedence.
     """
     if device.type != "cpu":
         return FreedMemory()
@@ -136,10 +136,10 @@ def reuse_freed_memory(device: torch.device) -> FreedMemory:
     if not sys.platform.startswith("linux") or _set_by_user():
         return FreedMemory()
     libc = ctypes.CDLL(None)
-    if not (hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim")):  # other C libraries have neither
+    if not (hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim")):  # other C libraries lack them
         return FreedMemory()
-    kept = libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1) and libc.mallopt(_MMAP_MAX, 0)
-    return FreedMemory(libc if kept else None)
+    retained = libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1) and libc.mallopt(_MMAP_MAX, 0)
+    return FreedMemory(libc if retained else None)
 
 
 def _set_by_user() -> bool:

@@ -1,4 +1,4 @@
-"""Build the optimizer a recipe names, with state for every parameter from the start."""
+"""Build the optimizer of a recipe, with state for every parameter from the start."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ernie2.config.settings import OPTIMIZERS, TrainSettings
 
 
 def build_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
-    """Return `settings.optimizer` over all parameters, fused where torch can; biases and norms are not decayed.
+    """Return `settings.optimizer` over all parameters, fused if possible; biases and norms have no weight decay.
 
-    State exists for every parameter from the start, so a checkpoint in which some head was never trained is complete.
+    State exists for every parameter from the start, so checkpoints are complete even if a head was never trained.
     """
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
@@ -25,7 +25,7 @@ def build_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Op
     options = {option: getattr(settings, key) for option, key in keys.items()}
     if "fused" in inspect.signature(build).parameters:
         sharded = any(hasattr(parameter, "placements") for parameter in (*decayed, *plain))
-        options["fused"] = build is torch.optim.AdamW or not sharded  # torch fuses AdamW alone where sharded
+        options["fused"] = build is torch.optim.AdamW or not sharded  # with sharded parameters torch fuses only AdamW
     groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
     optimizer: torch.optim.Optimizer = build(groups, lr=settings.peak_lr, **options)
     _create_state(optimizer)
@@ -33,20 +33,20 @@ def build_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Op
 
 
 def parameter_state(settings: TrainSettings) -> dict[str, Tensor]:
-    """Return the state `settings.optimizer` holds of a parameter of shape (1, 1): tensors by name."""
+    """Return the state of `settings.optimizer` for a parameter of shape (1, 1): tensors by name."""
     model = nn.Linear(1, 1, bias=False)
     return dict(build_optimizer(model, settings).state[model.weight])
 
 
 def state_numbers(settings: TrainSettings) -> int:
-    """Return how many fp32 numbers `settings.optimizer` keeps for each number of a parameter."""
+    """Return how many fp32 numbers `settings.optimizer` stores per number of a parameter."""
     return sum(tensor.numel() for tensor in parameter_state(settings).values() if tensor.ndim)
 
 
 def _create_state(optimizer: torch.optim.Optimizer) -> None:
-    """Make the optimizer create its state, which torch does in a parameter's first step, and set it to zero.
+    """Make the optimizer create its state, which torch does in the first step, and set it to zero.
 
-    The step has zero gradients and rate 0, so no parameter changes. Every optimizer of the table starts from zeros.
+    The step has zero gradients and rate 0, so no parameter changes. All supported optimizers start from zeros.
     """
     rates = [group["lr"] for group in optimizer.param_groups]
     for group in optimizer.param_groups:

@@ -1,8 +1,8 @@
-"""Records of a run: `run.json` says what it is, `metrics.jsonl` what happened, one JSON object a line.
+"""Records of a run: `run.json` describes it, `metrics.jsonl` has one JSON object per event.
 
-run.json carries a checksum of itself. Report and model card are drawn from metrics.jsonl. Every checkpoint, and
-run.json at the end, notes how far that was written: its bytes, its lines and their checksum. Resuming checks that and
-cuts off what came later, so that no step appears twice.
+run.json contains a checksum of itself. Report and model card are built from metrics.jsonl. Every checkpoint, and
+run.json at the end, store the extent of metrics.jsonl: bytes, lines and their checksum. Resuming checks it and cuts off
+later lines, so that no step appears twice.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from ernie2.training.run_record import RunRecord, is_run, read_run, write_run
 
 
 class Records(Hook):
-    """The two record files of one run folder; as a hook, it writes every line of a training.
+    """The two record files of a run folder; as a hook, it writes every line of a training.
 
-    `writes`: false on every rank but the first, where all that would write does nothing.
+    `writes`: false on all ranks except the first, where methods that write do nothing.
     """
 
     required = True
@@ -34,26 +34,26 @@ class Records(Hook):
         self.write(**line)
 
     def write(self, kind: str, **values: Any) -> None:
-        """Append one line whole and hand it to the operating system.
+        """Append one line atomically and hand it to the operating system.
 
-        Raises `StorageError` with the lines before still whole, `LockLost` where another process has taken over the
-        run.
+        Raises `StorageError`, after which earlier lines are still complete, and `LockLost` if another process has taken
+        over the run.
         """
         if not self._writes:
             return
         confirm_lock(self.run)
         line = {"kind": kind, **values}
-        advice = f"Its lines so far are whole. Free space, then {_again(self.run)}."
+        advice = f"Its lines so far are complete. Free space, then {_retry_advice(self.run)}."
         append_line(self.metrics, line, durable=False, advice=advice)
 
     def extent(self) -> dict[str, Any]:
-        """Return how far metrics.jsonl was written, as `storage.line_files` notes it; all of that is on the disk."""
+        """Return the extent of metrics.jsonl, as in `storage.line_files`, after syncing it to disk."""
         return file_extent(self.metrics) if self._writes else {}
 
     def cut(self, extent: Mapping[str, Any] | None = None) -> None:
-        """Cut off what a killed run wrote after its last checkpoint, which notes `extent`; everything without one.
+        """Cut off lines after `extent`, which the last checkpoint stores; all lines if it is None.
 
-        Raises `CheckpointError` where the lines before are not those that were written.
+        Raises `CheckpointError` if the lines before it have changed.
         """
         if not self._writes:
             return
@@ -62,9 +62,9 @@ class Records(Hook):
         truncate(self.metrics, 0 if extent is None else int(extent["bytes"]))
 
     def read(self) -> list[dict[str, Any]]:
-        """Return all lines; a last line cut short by a kill is left out.
+        """Return all lines, without an incomplete last line of a killed run.
 
-        Raises `CheckpointError` where one is damaged, or is not as it was when the run ended.
+        Raises `CheckpointError` if a line is damaged or has changed since the run ended.
         """
         if is_run(self.run):
             self._check(read_run(self.run).metrics or {"bytes": 0})
@@ -78,7 +78,7 @@ class Records(Hook):
     def describe(self, record: RunRecord) -> None:
         """Write run.json atomically, with the extent of metrics.jsonl once the run is done.
 
-        Raises `LockLost` where another process has taken over the run.
+        Raises `LockLost` if another process has taken over the run.
         """
         if not self._writes:
             return
@@ -94,11 +94,11 @@ class Records(Hook):
     def _damaged(self, error: DamagedFile) -> CheckpointError:
         return CheckpointError(
             f"{error} Put back a copy of the file (train.mirror keeps one), or start a new run in another folder; "
-            f"`--init-from {self.run}` takes over the parameters."
+            f"`--init-from {self.run}` starts from its parameters."
         )
 
 
-def _again(run: Path) -> str:
-    """How the run goes on: a run without a checkpoint cannot be resumed."""
+def _retry_advice(run: Path) -> str:
+    """Return the command that continues the run; without a checkpoint it cannot be resumed."""
     has_checkpoint = any((run / "checkpoints").glob("step_????????"))
-    return f"`ernie2 resume {run}`" if has_checkpoint else "give the same command again"
+    return f"`ernie2 resume {run}`" if has_checkpoint else "run the same command again"

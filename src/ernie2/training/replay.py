@@ -1,13 +1,14 @@
-"""A global batch whose loss or gradient is not finite: kept with all it takes to compute it again; no pickles.
+"""Save and replay a global batch whose loss or gradient is not finite; no pickles.
 
     RUN/bad_batch/  packs.npz  model.safetensors  batch.json
     python -m ernie2.training.replay RUN/bad_batch [--precision fp32] [--device cpu]
 
-`packs.npz` holds every pack's arrays as PACK/NAME and PACK/targets/TASK/NAME; `batch.json` where the run stood, how the
-model is built and how the step was taken. The command computes it again and says where it stops being finite.
+`packs.npz` has the arrays of every pack as PACK/NAME and PACK/targets/TASK/NAME; `batch.json` has the position of the
+run, the configuration of the model and the settings of the step. The command computes the step again and reports the
+first output that is not finite.
 
-Ends with 0 where the loss or a gradient is not finite again, with 1 where all is finite this time: then it was a matter
-of precision or device, or of the hardware.
+Exits with 0 if the loss or a gradient is not finite again, with 1 if all are finite: then precision, device or hardware
+made the difference.
 """
 
 from __future__ import annotations
@@ -50,9 +51,9 @@ def write_bad_batch(
     parameters: Mapping[str, Tensor],
     facts: Mapping[str, Any],
 ) -> None:
-    """Writes a step's `packs` by number, the `parameters` it met and `facts` about it, in place of an earlier one.
+    """Write `packs` by number, the `parameters` before the step and its `facts`; replaces an earlier bad batch.
 
-    Raises `StorageError` where it cannot be written.
+    Raises `StorageError` if it cannot be written.
     """
     built = {
         "encoder": model.settings.model_dump(mode="json"),
@@ -64,16 +65,16 @@ def write_bad_batch(
         for number, pack in sorted(packs.items())
     }
     described = {"format": FORMAT, **facts, "model": built, "packs": shapes}
-    with staged_folder(folder, replace=True, advice="The batch was not kept; free space.") as staging:
+    with staged_folder(folder, replace=True, advice="The batch was not saved. Free space.") as staging:
         write_arrays(staging / "packs.npz", _arrays(packs))
         save_tensors(staging / _MODEL, parameters)
         write_json(staging / "batch.json", described)
 
 
 def read_bad_batch(folder: Path) -> tuple[dict[int, PackedBatch], MultiTaskModel, dict[str, Any]]:
-    """The packs, the model as it was (in training mode), and the facts; raises `CheckpointError` where there are none.
+    """Load the packs, the model (in training mode) and the facts. Raises `CheckpointError` if that fails.
 
-    Nothing that is read can run code.
+    Loading cannot run code.
     """
     try:
         facts = parse_json((folder / "batch.json").read_bytes())
@@ -87,19 +88,19 @@ def read_bad_batch(folder: Path) -> tuple[dict[int, PackedBatch], MultiTaskModel
         model.load_state_dict(load_file(folder / _MODEL))
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(
-            f"{folder} is not a batch that was kept ({error}). A run that stops because of one leaves RUN/bad_batch."
+            f"{folder} is not a saved bad batch ({error}). A run that stops because of one saves it in RUN/bad_batch."
         ) from error
     return packs, model.train(), facts
 
 
 def _arrays(packs: Mapping[int, PackedBatch]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    arrays: dict[str, Any] = {}
     for number, pack in packs.items():
-        found |= {f"{number}/{name}": getattr(pack, name) for name in _ARRAYS}
+        arrays |= {f"{number}/{name}": getattr(pack, name) for name in _ARRAYS}
         for task, targets in pack.targets.items():
-            found[f"{number}/targets/{task}/positions"] = targets.positions
-            found[f"{number}/targets/{task}/labels"] = targets.labels
-    return found
+            arrays[f"{number}/targets/{task}/positions"] = targets.positions
+            arrays[f"{number}/targets/{task}/labels"] = targets.labels
+    return arrays
 
 
 def _pack(arrays: Mapping[str, Any], number: str, shape: Mapping[str, Any]) -> PackedBatch:
@@ -116,10 +117,10 @@ def _pack(arrays: Mapping[str, Any], number: str, shape: Mapping[str, Any]) -> P
 
 @dataclass
 class ReplayResult:
-    """What a batch gave when it was computed again.
+    """Result of a replay.
 
-    `losses`: mean loss by task; `first`: pack and module whose output was the first that is not finite; `gradients`:
-    names of parameters whose gradient is not.
+    `losses`: mean loss by task; `first`: pack and module of the first non-finite output; `gradients`, `parameters`:
+    names of parameters with a non-finite gradient or, before the step, non-finite values.
     """
 
     losses: dict[str, float] = field(default_factory=dict)
@@ -133,38 +134,38 @@ class ReplayResult:
 
 
 def replay(folder: Path | str, precision: str | None = None, device: str | None = None) -> ReplayResult:
-    """Forward and backward over the packs in `folder` with the dropout of their step, in its precision by default."""
+    """Run forward and backward over the packs in `folder` with dropout and, by default, precision of their step."""
     packs, model, facts = read_bad_batch(Path(folder))
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    model.to(where)
-    counts, found = counts_of(list(packs.values())), ReplayResult()
-    found.parameters = [name for name, tensor in model.named_parameters() if not tensor.isfinite().all()]
+    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model.to(target)
+    counts, result = counts_of(list(packs.values())), ReplayResult()
+    result.parameters = [name for name, tensor in model.named_parameters() if not tensor.isfinite().all()]
     summed: dict[str, Tensor] = {}
     for number, pack in packs.items():
         seed_dropout(*facts["dropout_key"], number)
-        with _watched(model, number, found), autocast(precision or facts["precision"], where):
-            made = model(Inputs.from_batch(pack, where, static=where.type == "cuda"))
-        if made:
-            terms = [facts["weights"][name] / counts[name] * task.sum for name, task in made.items()]
+        with _watched(model, number, result), autocast(precision or facts["precision"], target):
+            computed = model(Inputs.from_batch(pack, target, static=target.type == "cuda"))
+        if computed:
+            terms = [facts["weights"][name] / counts[name] * task.sum for name, task in computed.items()]
             torch.autograd.backward(torch.stack(terms).sum() * facts["loss_scale"])
-        for name, task in made.items():
+        for name, task in computed.items():
             summed[name] = summed[name] + task.sum.detach() if name in summed else task.sum.detach()
-    found.losses = {name: float(total) / counts[name] for name, total in summed.items()}
-    found.gradients = [n for n, p in model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
-    return found
+    result.losses = {name: float(total) / counts[name] for name, total in summed.items()}
+    result.gradients = [n for n, p in model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
+    return result
 
 
 @contextmanager
-def _watched(model: nn.Module, pack: int, found: ReplayResult) -> Iterator[None]:
-    """Notes the first module inside `model` whose output is not finite."""
+def _watched(model: nn.Module, pack: int, result: ReplayResult) -> Iterator[None]:
+    """Record the first module of `model` whose output is not finite."""
 
-    def look(name: str, output: Any) -> None:
+    def check(name: str, output: Any) -> None:
         floats = isinstance(output, Tensor) and output.is_floating_point()
-        if found.first is None and floats and not output.detach().isfinite().all():
-            found.first = (pack, name)
+        if result.first is None and floats and not output.detach().isfinite().all():
+            result.first = (pack, name)
 
     hooks = [
-        module.register_forward_hook(lambda _module, _inputs, output, name=name: look(name, output))
+        module.register_forward_hook(lambda _module, _inputs, output, name=name: check(name, output))
         for name, module in model.named_modules()
         if name
     ]
@@ -176,28 +177,28 @@ def _watched(model: nn.Module, pack: int, found: ReplayResult) -> Iterator[None]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Says what a replay found; returns the exit code."""
+    """Print the result of a replay and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m ernie2.training.replay", description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path, help="RUN/bad_batch")
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), help="default: that of the run")
-    parser.add_argument("--device", help="default: cuda where there is one, else cpu")
+    parser.add_argument("--device", help="default: cuda if available, else cpu")
     given = parser.parse_args(arguments)
     try:
-        found = replay(given.folder, given.precision, given.device)
+        result = replay(given.folder, given.precision, given.device)
     except Ernie2Error as error:
         with terminal_output():
             logger.error("%s", f"error: {error}")
         return error.exit_code
-    for name, loss in found.losses.items():
+    for name, loss in result.losses.items():
         print_line(f"{name:<26} loss {loss:.4g}")
-    if found.parameters:
-        print_line(f"Not finite before the step: {_some(found.parameters)}")
-    if found.first is not None:
-        print_line(f"First output that is not finite: {found.first[1]}, in pack {found.first[0]}")
-    if found.gradients:
-        print_line(f"Gradients that are not finite: {_some(found.gradients)}")
-    print_line("All finite this time." if found.finite else "Not finite again.")
-    return 1 if found.finite else 0
+    if result.parameters:
+        print_line(f"Not finite before the step: {_some(result.parameters)}")
+    if result.first is not None:
+        print_line(f"First output that is not finite: {result.first[1]}, in pack {result.first[0]}")
+    if result.gradients:
+        print_line(f"Gradients that are not finite: {_some(result.gradients)}")
+    print_line("All finite this time." if result.finite else "Not finite again.")
+    return 1 if result.finite else 0
 
 
 def _some(names: Sequence[str]) -> str:

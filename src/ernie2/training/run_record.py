@@ -1,7 +1,7 @@
-"""`run.json`: what a run is, from which recipe and data, on which machine, and how far it has come.
+"""`run.json`: recipe, data, machine and status of a run.
 
-The file carries a checksum of itself and a fingerprint of its recipe. Keys that are missing, unknown or of another
-kind are refused, so nothing is built from a record that was not written by ernie2.
+The file contains a checksum of itself and a fingerprint of its recipe. Keys that are missing, unknown or of the wrong
+type are refused.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def as_json(self) -> dict[str, Any]:
-        """Return what run.json holds of it; keys that were never given are left out."""
+        """Return it as in run.json, without keys that were never set."""
         return self.model_dump(mode="json", exclude_unset=True)
 
 
 class CorpusRecord(_Part):
-    """One corpus as it was prepared; `dropped` counts documents by reason."""
+    """A prepared corpus; `dropped` counts documents by reason."""
 
     language: str = ""
     licence: str = ""
@@ -44,8 +44,8 @@ class CorpusRecord(_Part):
 
 
 class UsableRecord(_Part):
-    """`usable` documents of the `of` looked at; `why` none can be used; of a token task `scored`, the share of tokens
-    it scores, and `notes`, what to warn of."""
+    """`usable` documents of `of` examined ones; `why` none is usable; for token-level tasks `scored`, the share of
+    scored tokens; `notes`: warnings."""
 
     usable: int
     of: int
@@ -55,7 +55,7 @@ class UsableRecord(_Part):
 
 
 class DataRecord(_Part):
-    """The shards of a run: folders, fingerprints of shards and tokeniser, corpora; `usable` by task, then corpus."""
+    """The data of a run: folders and fingerprints of shards and tokeniser, corpora; `usable` by task, then corpus."""
 
     shards: tuple[str, ...]
     fingerprint: str
@@ -66,7 +66,7 @@ class DataRecord(_Part):
 
 
 class TaskRecord(_Part):
-    """A pre-training task; `id` is its row of the task embedding, `labels` is None where they are the vocabulary."""
+    """A pre-training task; `id` is its row of the task embedding, `labels` is None if they are the vocabulary."""
 
     name: str
     id: int
@@ -86,9 +86,9 @@ class StageRecord(_Part):
 
 
 class ExtensionRecord(_Part):
-    """Where an extended run began: the finished run with its steps and stages, the task that came and its data.
+    """Origin of an extended run: the finished run, its steps and stages, the new task and its data.
 
-    `replay` is what was asked for: iterations of each earlier task, or None for the default.
+    `replay`: configured iterations of each earlier task, or None for the default.
     """
 
     run: str
@@ -100,7 +100,7 @@ class ExtensionRecord(_Part):
 
 
 class RunRecord(_Part):
-    """run.json as a value; a changed one is a copy made by `updated`."""
+    """Content of run.json, immutable; `updated` returns a changed copy."""
 
     format: Literal[3]
     name: str
@@ -128,20 +128,20 @@ class RunRecord(_Part):
     initialised_from: str | None
     extended_from: ExtensionRecord | None
     metrics: dict[str, Any] | None = None
-    """How far metrics.jsonl was written when the run was done, as `storage.line_files` notes it."""
+    """Extent of metrics.jsonl at the end of the run, as in `storage.line_files`."""
 
     def updated(self, **changes: Any) -> Self:
-        """Return a copy with other values for some keys."""
+        """Return a copy with changed values."""
         return self.model_copy(update=changes)
 
 
 def fingerprint(values: Any) -> str:
-    """Return the SHA-256 of JSON values, whatever the order of their keys."""
+    """Return the SHA-256 of JSON values, independent of the order of keys."""
     return sha256(dumps(values, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 def is_run(folder: Path) -> bool:
-    """Return whether a folder holds a run.json."""
+    """Return whether a folder contains a run.json."""
     return (folder / NAME).exists()
 
 
@@ -150,24 +150,24 @@ def write_run(run: Path, record: RunRecord) -> None:
 
 
 def read_run(run: Path) -> RunRecord:
-    """Return what RUN/run.json says.
+    """Read RUN/run.json.
 
-    Raises `CheckpointError` where `run` is not a run folder, run.json is damaged, or another version wrote it.
+    Raises `CheckpointError` if `run` is not a run folder, run.json is damaged, or another version wrote it.
     """
     file = run / NAME
 
-    def other(found: object) -> CheckpointError:
-        older = " (ernie2 0.1 wrote it)" if found == 1 else ""
+    def other_format(number: object) -> CheckpointError:
+        older = " (ernie2 0.1 wrote it)" if number == 1 else ""
         return CheckpointError(
-            f"{run} is a run of format {found!r}{older}; this version reads {FORMAT}. Start a new run in another "
-            f"folder; `--init-from {run / 'hf'}` takes over the parameters of a finished one."
+            f"{run} is a run of format {number!r}{older}; this version reads {FORMAT}. Start a new run in another "
+            f"folder; `--init-from {run / 'hf'}` starts from the parameters of a finished one."
         )
 
     try:
-        values = read_versioned_json(file, FORMAT, other)
+        values = read_versioned_json(file, FORMAT, other_format)
     except (FileNotFoundError, NotADirectoryError):
         state = "is not a run folder (no run.json)" if run.exists() else "does not exist"
-        raise CheckpointError(f"{run} {state}. `ernie2 pretrain RECIPE` makes one.") from None
+        raise CheckpointError(f"{run} {state}. Create one with `ernie2 pretrain RECIPE`.") from None
     except DamagedFile as error:
         raise CheckpointError(f"{error} {_RESTORE}") from error
     try:
@@ -180,13 +180,13 @@ def read_run(run: Path) -> RunRecord:
 
 
 _RESTORE = "Put back a copy of the file (train.mirror keeps one), or start a new run in another folder."
-_MOST_PROBLEMS = 5
+_MAX_PROBLEMS = 5
 
 
 def _problems(error: ValidationError, values: Mapping[str, Any]) -> str:
-    """Return the first problems as one line; an unknown key may also be one of a newer version."""
+    """Return the first problems in one line; unknown keys may be from a newer version."""
     problems = [problem.rstrip(".") for problem in explain(error, RunRecord, values)]
-    more = f"; and {len(problems) - _MOST_PROBLEMS} more" if len(problems) > _MOST_PROBLEMS else ""
+    more = f"; and {len(problems) - _MAX_PROBLEMS} more" if len(problems) > _MAX_PROBLEMS else ""
     newer = any(problem["type"] == "extra_forbidden" for problem in error.errors())
-    advice = " If a newer ernie2 wrote it, read it with that." if newer else ""
-    return f"{'; '.join(problems[:_MOST_PROBLEMS])}{more}.{advice}"
+    advice = " If a newer ernie2 wrote it, read it with that version." if newer else ""
+    return f"{'; '.join(problems[:_MAX_PROBLEMS])}{more}.{advice}"

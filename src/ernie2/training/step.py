@@ -33,9 +33,8 @@ _TENSOR_CORES = (7, 0)
 class StepSettings:
     """Settings of all steps of a training.
 
-    `weights`: weight of each task's mean loss in the sum; `max_grad_norm`: the largest global norm; `precision`: "bf16",
-    "fp16" or "fp32"; `scale`: dynamic loss scale in fp16; `parallelism`: how ranks
-    train the model together, default a single process.
+    `weights`: weight of each task's mean loss in the sum; `max_grad_norm`: limit on the norm of all gradients;
+    `precision`: "bf16", "fp16" or "fp32"; `scale`: dynamic loss scale in fp16; `parallelism`: default a single process.
     """
 
     weights: Mapping[str, float]

@@ -114,7 +114,7 @@ def test_a_class_given_in_python_needs_no_name(recipe):
 
 def test_a_hook_that_asks_for_the_end_leaves_a_run_that_resumes_with_hooks_given_again(recipe, tmp_path, module):
     stopped = _stopped(lambda: ernie2.pretrain(recipe, hooks=[f"{module}:StopsAtThree"]))
-    assert "the third step came; step 3 is done and saved" in str(stopped)
+    assert "the third step came; step 3 is saved" in str(stopped)
     run = ernie2.resume(tmp_path / "run", hooks=[f"{module}:StepsToFile"])
     assert (run / "steps-seen.txt").read_text().split()[0] == "4"
 
@@ -145,7 +145,7 @@ def test_a_hook_that_exits_fails_the_run_with_its_name_and_line(recipe, module):
     with pytest.raises(RunFailed) as failed:
         ernie2.pretrain(recipe, hooks=[f"{module}:Exits"])
     place = _place(module, "raise SystemExit(0)")
-    assert str(failed.value).startswith(f"the hook Exits asked Python to exit (SystemExit: 0, {place})")
+    assert str(failed.value).startswith(f"the hook Exits exits Python (SystemExit: 0, {place})")
     with pytest.raises(ConfigError, match=r"ExitsWhenMade cannot be created.*SystemExit\('no licence'\)"):
         create_hooks([f"{module}:ExitsWhenMade"])
 
@@ -180,9 +180,9 @@ def _place(module, words):
     [
         ("{module}:StepToFile", "cannot be imported"),
         ("no_such_module_of_a_test:Hook", "cannot be imported"),
-        ("{module}:NoHook", "is no subclass of"),
+        ("{module}:NoHook", "is not a subclass of"),
         ("{module}:NeedsMore", "cannot be created without arguments"),
-        ("stepz", "no hook is called 'stepz'"),
+        ("stepz", "there is no hook 'stepz'"),
     ],
 )
 def test_what_is_no_hook_is_refused_before_anything_is_written(recipe, tmp_path, module, name, message):

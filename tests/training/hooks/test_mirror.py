@@ -51,7 +51,7 @@ def test_a_folder_that_holds_a_run_is_left_as_it_is(mirrored, capsys):
 
 
 def test_a_mirror_without_a_checkpoint_makes_no_run(tmp_path):
-    with pytest.raises(CheckpointError, match="no whole checkpoint"):
+    with pytest.raises(CheckpointError, match="no complete checkpoint"):
         fetch(f"file://{tmp_path}/nothing", tmp_path / "run")
     assert not (tmp_path / "run" / "run.json").exists()
 

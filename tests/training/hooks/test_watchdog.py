@@ -31,9 +31,9 @@ def a_stream_that_is_stuck(capsys):
 
 def test_it_says_what_a_run_has_been_doing_and_where_in_the_code(capsys):
     with opened(0.1) as watchdog:
-        watchdog.on_phase("making the batch of step 12")
+        watchdog.on_phase("building the batch of step 12")
         told = a_stream_that_is_stuck(capsys)
-    assert re.match(r"No progress: the run has been making the batch of step 12 for \d+ s\. It is at\n", told)
+    assert re.match(r"No progress: the run has been building the batch of step 12 for \d+ s\. It is at\n", told)
     assert "in a_stream_that_is_stuck" in told
 
 

@@ -1,7 +1,7 @@
-"""The protocol of hooks, and how a training calls them.
+"""The interface of hooks, and how a training calls them.
 
-The trainer computes; a hook observes, keeps, reports, or asks for the end. A hook is handed what happened and never
-reaches into the trainer. Collective calls stay in the trainer and in hooks that run on every rank.
+The trainer computes; a hook observes, records, reports or stops the run. Events carry all data; a hook never accesses
+the trainer. Only the trainer and hooks that run on every rank make collective calls.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ernie2.training.step_inputs import StepInputs
 
 @dataclass(frozen=True, slots=True)
 class OpenRun:
-    """The training that begins: its output folder, the steps done before (above 0 after a resume), and its rank."""
+    """A training that starts: its output folder, the steps before it (above 0 after a resume), and this rank."""
 
     folder: Path
     step: int = 0
@@ -30,10 +30,10 @@ class OpenRun:
 
 @dataclass(frozen=True, slots=True)
 class StepDone:
-    """An optimizer step that was taken.
+    """A completed optimizer step.
 
-    `step` counts from 1, `stage` from 0; `rate`: the learning rate. Figures in `result` lie on the device: reading one
-    makes the host wait for it.
+    `step` counts from 1, `stage` from 0; `rate`: the learning rate. Tensors in `result` are on the device; reading one
+    waits for the step.
     """
 
     step: int
@@ -44,43 +44,43 @@ class StepDone:
 
 
 class Hook:
-    """What a training does beside its steps. Every method does nothing by default; override those you need.
+    """Receives training events. Every method does nothing by default; override those you need.
 
-    A hook is made anew for every training, without arguments where it is named on the command line. It must not change
-    what it is given. Pre-training calls all methods; fine-tuning those that say so.
+    Each training creates its hooks, without arguments if they are named on the command line. A hook must not change its
+    arguments. Pre-training calls all methods; fine-tuning those whose description says so.
     """
 
     required: ClassVar[bool] = False
-    """Whether an exception of this hook ends the run. Otherwise it is reported once, the hook is left out from there
-    on, and the run goes on; an `Ernie2Error` always ends it."""
+    """Whether an exception of this hook ends the run. Otherwise it is reported once, the hook is removed, and the run
+    continues; an `Ernie2Error` always ends it."""
     every_rank: ClassVar[bool] = False
-    """Whether each process of a distributed run has one, and not the first alone."""
+    """Whether every rank of a distributed run has one, not only the first."""
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Name in messages."""
         return f"hook {type(self).__qualname__}"
 
     def open(self, run: OpenRun) -> None:
         """Called before the first step, and before held-out evaluation. Also in fine-tuning, for every run."""
 
     def on_phase(self, doing: str) -> None:
-        """Called when the run begins something that may take long, such as "making the batch of step 12"."""
+        """Called before an activity that may take long, such as "building the batch of step 12"."""
 
     def on_batch_error(self, error: Exception) -> None:
-        """Called where no batch could be made: raise here what explains it better."""
+        """Called if a batch could not be built: raise a more specific error here."""
 
     def before_step(self, step: int) -> None:
-        """Called when the batch of `step` is there, before it is trained. Also in fine-tuning."""
+        """Called before `step`, when its batch is ready. Also in fine-tuning."""
 
     def on_step(self, done: StepDone, at: Position) -> None:
         """Called after a step; on CUDA one step later, when its result is known without waiting.
 
-        `at`: where the run stands. Also in fine-tuning, at once, with one stage and no stream states.
+        `at`: position of the run. Also in fine-tuning, at once, with one stage and no stream states.
         """
 
     def on_line(self, line: Mapping[str, Any]) -> None:
-        """Called with every line of metrics.jsonl. In fine-tuning with one an epoch, of kind "epoch"."""
+        """Called with every line of metrics.jsonl. In fine-tuning one per epoch, of kind "epoch"."""
 
     def on_evaluate(self, line: Mapping[str, Any]) -> None:
         """Called after a held-out evaluation, with its line (kind "heldout")."""
@@ -89,18 +89,17 @@ class Hook:
         """Called at the end of a stage, with its line (kind "stage", event "end")."""
 
     def on_checkpoint(self, folder: Path) -> None:
-        """Called with each checkpoint once it is whole on the disk, in the thread that wrote it, beside training."""
+        """Called with each complete checkpoint on disk, in the thread that wrote it, during training."""
 
     def stop_reason(self) -> str | None:
-        """Return why the run is to stop now, such as "SIGTERM came", or None; asked after every step.
+        """Return why the run should stop, such as "received SIGTERM", or None; called after every step.
 
-        All ranks then save and stop after the same step. Also in fine-tuning, where such a run is not
-        saved.
+        All ranks then save and stop after the same step. Also in fine-tuning, without saving.
         """
         return None
 
     def close(self) -> None:
-        """Called at the end, whatever it was. Also in fine-tuning."""
+        """Called at the end, also after an error. Also in fine-tuning."""
 
 
 class Hooks:
@@ -110,12 +109,12 @@ class Hooks:
         self._hooks = list(hooks)
 
     def each(self, call: Callable[[Hook], None]) -> None:
-        """Pass every hook to `call`, such as `lambda hook: hook.on_phase("evaluating")`."""
+        """Call `call` with every hook, such as `lambda hook: hook.on_phase("evaluating")`."""
         for hook in list(self._hooks):
             self._call(hook, call)
 
     def _call(self, hook: Hook, call: Callable[[Hook], None]) -> None:
-        """Do `call` unless the hook was left out; handle what it raises as its `required` says."""
+        """Do `call` unless the hook was removed; handle exceptions according to `required`."""
         if hook not in self._hooks:
             return
         try:
@@ -127,22 +126,20 @@ class Hooks:
             failure = f"{type(error).__name__}: {error}{user_code_location(error)}"
             if hook.required:
                 raise RunFailed(
-                    f"the {hook.name} failed ({failure}), and the run ends because its class says required = True. "
-                    "Mend the hook or leave it out."
+                    f"the {hook.name} failed ({failure}), and the run ends because its class has required = True. "
+                    "Fix or remove the hook."
                 ) from error
             if isinstance(error, SystemExit) and not ours:
                 raise RunFailed(
-                    f"the {hook.name} asked Python to exit ({failure}). To stop a run, and save it, a hook returns why "
-                    "from stop_reason()."
+                    f"the {hook.name} exits Python ({failure}). To stop a run and save it, return a reason from "
+                    "stop_reason()."
                 ) from error
             self._hooks.remove(hook)
-            log_warning(
-                f"The {hook.name} failed and is left out from here on ({failure}); the run goes on.", every_rank=True
-            )
+            log_warning(f"The {hook.name} failed and is removed ({failure}); the run continues.", every_rank=True)
 
     @contextmanager
     def opened(self, run: OpenRun, shared_errors: AbstractContextManager[None] | None = None) -> Iterator[None]:
-        """Open all hooks, and close those that were opened; inside `shared_errors` all ranks open theirs or none."""
+        """Open all hooks, and close the opened ones at the end; inside `shared_errors`, errors end all ranks."""
         with ExitStack() as opened:
             with shared_errors or nullcontext():
                 for hook in list(self._hooks):
@@ -151,7 +148,7 @@ class Hooks:
             yield
 
     def line(self, kind: str, **values: Any) -> None:
-        """Hand out one line of metrics.jsonl."""
+        """Pass one line of metrics.jsonl to all hooks."""
         line = {"kind": kind, **values}
         self.each(lambda hook: hook.on_line(line))
         if kind == "heldout":
@@ -172,7 +169,7 @@ class Hooks:
         self.each(lambda hook: hook.on_checkpoint(folder))
 
     def stop_reason(self) -> str | None:
-        """Return the first reason there is to stop, if any."""
+        """Return the first reason to stop, or None."""
         reasons: list[str | None] = []
         self.each(lambda hook: reasons.append(hook.stop_reason()))
         return next((reason for reason in reasons if reason is not None), None)

@@ -1,10 +1,10 @@
-"""A user's own hooks: announced by an installed package, or typed on the command line as module:Class.
+"""Load hooks of users: announced by an installed package, or given on the command line as module:Class.
 
     [project.entry-points."ernie2.hooks"]
     my_hook = "my_package.hooks:MyHook"
 
-A hook is code, so it never comes from a file that someone may have sent you: no recipe, run.json or checkpoint names
-one, and a resumed run has the hooks that its own command names. An installed hook takes part only where it is named.
+A hook is code, so no file can name one: not a recipe, run.json or checkpoint. A resumed run has only the hooks of its
+own command. An installed hook is used only if it is named.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ from ernie2.errors import USER_CODE_ERRORS, ConfigError, did_you_mean, user_code
 from ernie2.training.hooks.base import Hook
 
 GROUP = "ernie2.hooks"
-"""Entry points by which a package announces hooks."""
+"""Entry point group for hooks of packages."""
 HookSource = str | Callable[[], Hook]
-"""The name of an installed hook, "module:Class", or what makes the hook of a run: a class, or any function."""
+"""Name of an installed hook, "module:Class", or a class or function that returns the hook."""
 
 
 def create_hooks(sources: Sequence[HookSource], *, first: bool = True) -> list[Hook]:
-    """Return the hooks of one training from their sources; `first`: on the first rank, or where there is one only.
+    """Create the hooks of one training; `first`: whether this is the first rank.
 
-    Raises `ConfigError` for a name there is no hook of, a module that cannot be imported, and what is no hook.
+    Raises `ConfigError` for an unknown name, a module that cannot be imported, and a class that is not a hook.
     """
     check_list(sources, "hooks")
-    made = [_create(source) for source in sources]
-    return [hook for hook in made if first or hook.every_rank]
+    created = [_create(source) for source in sources]
+    return [hook for hook in created if first or hook.every_rank]
 
 
 def _create(source: HookSource) -> Hook:
-    make = _load(source) if isinstance(source, str) else source
+    factory = _load(source) if isinstance(source, str) else source
     try:
-        hook = make()
+        hook = factory()
     except USER_CODE_ERRORS as error:
         raise ConfigError(
             f"hook {source} cannot be created without arguments ({error!r}{user_code_location(error)})."
         ) from error
     if not isinstance(hook, Hook):
-        raise ConfigError(f"hook {source} made {hook!r}, which is no {Hook.__module__}.Hook.")
+        raise ConfigError(f"hook {source} returned {hook!r}, which is not a {Hook.__module__}.Hook.")
     return hook
 
 
@@ -59,23 +59,23 @@ def _load(name: str) -> type[Hook]:
                 "an installed package or of a file in the working directory."
             ) from error
     if not (isinstance(loaded, type) and issubclass(loaded, Hook)):
-        raise ConfigError(f"hook {entry.value} is no subclass of {Hook.__module__}.Hook.")
+        raise ConfigError(f"hook {entry.value} is not a subclass of {Hook.__module__}.Hook.")
     return loaded
 
 
 def _announced(name: str) -> EntryPoint:
     known = {entry.name: entry for entry in entry_points(group=GROUP)}
     if name not in known:
-        there = f"Installed: {', '.join(sorted(known))}." if known else "No installed package announces one."
+        installed = f"Installed: {', '.join(sorted(known))}." if known else "No installed package announces one."
         raise ConfigError(
-            f"no hook is called {name!r}.{did_you_mean(name, known)} {there} A hook of your own is module:Class."
+            f"there is no hook {name!r}.{did_you_mean(name, known)} {installed} Give your own hook as module:Class."
         )
     return known[name]
 
 
 @contextmanager
 def _working_directory_importable() -> Iterator[None]:
-    """Find modules in the working directory too, after all others, while one is imported."""
+    """Append the working directory to the import path."""
     sys.path.append(os.getcwd())
     try:
         yield

@@ -1,9 +1,9 @@
-"""Checkpoints in a second place: an object store or any other fsspec URL, for machines whose disk dies with them.
+"""Copies of checkpoints in an object store or at any other fsspec URL, for machines with temporary disks.
 
     URL/run.json  URL/metrics.jsonl  URL/checkpoints/step_00001200/ …
 
-A checkpoint is copied once it is whole on the disk, its state.json last: without that it does not count there either.
-The mirror holds the checkpoints the run folder holds. `fetch` makes a run folder of it again.
+A complete checkpoint is copied with its state.json last, without which it does not count. The mirror has the same
+checkpoints as the run folder. `fetch` creates a run folder from a mirror.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ _LAST = "state.json"
 
 
 class Mirror(Hook):
-    """The place `url` as the second home of `run`; raises `ConfigError` where fsspec cannot open such URLs."""
+    """Copies checkpoints of `run` to `url`; raises `ConfigError` if fsspec cannot open it."""
 
     required = True
 
     def __init__(self, run: Path, url: str) -> None:
         self._run, self._url = run, url
-        self._files, self._root = _opened(url)
+        self._files, self._root = _open_filesystem(url)
 
     def on_checkpoint(self, folder: Path) -> None:
-        """Copy one checkpoint with the records up to it, and delete there what is no longer in the run folder.
+        """Copy one checkpoint with the records, and delete checkpoints that are no longer in the run folder.
 
-        A failure is reported and forgotten: the checkpoint is whole on the disk, and the next one is another try.
+        A failure is only reported: the checkpoint is complete on disk, and the next one is copied again.
         """
         try:
             files = self._files
@@ -46,44 +46,44 @@ class Mirror(Hook):
                     files.put_file(str(self._run / name), f"{self._root}/{name}")
             for file in sorted(folder.iterdir(), key=lambda file: file.name == _LAST):
                 files.put_file(str(file), f"{self._root}/checkpoints/{folder.name}/{file.name}")
-            here = {kept.name for kept in folder.parent.iterdir()}
+            here = {path.name for path in folder.parent.iterdir()}
             for name in _checkpoints(files, self._root):
                 if name not in here:
                     _delete(files, f"{self._root}/checkpoints/{name}")
-        except Exception as error:  # whatever an object store's client raises
+        except Exception as error:  # any error of an object store's client
             log_warning(f"{folder.name} was not copied to {self._url} ({error}); the next one will be.")
 
 
 def fetch(url: str, run: Path) -> Path:
-    """Makes the folder `run` of what a mirror holds: records and the newest checkpoint that is whole; returns `run`.
+    """Create the run folder `run` from the records and the newest complete checkpoint of a mirror; return `run`.
 
-    A folder that holds a run already is left as it is. Raises `CheckpointError` where the mirror holds none, or one
-    that began under other rules.
+    An existing run is not changed. Raises `CheckpointError` if the mirror has no run, or one that started under other
+    rules.
     """
     if is_run(run):
-        log_warning(f"{run} holds a run; nothing was fetched from {url}")
+        log_warning(f"{run} already contains a run; nothing was fetched from {url}")
         return run
-    files, root = _opened(url)
+    files, root = _open_filesystem(url)
     _check_rules(files, root, url)
     try:
-        damage = "it holds none"
+        damage = "it has none"
         for name in sorted(_checkpoints(files, root), reverse=True):
             try:
                 _get(files, root, name, run, advice=f"Check that {url} can be read, and free space.")
                 return run
             except (CheckpointError, FileNotFoundError) as error:
                 damage = str(error)
-                log_warning(f"Passing over a damaged checkpoint: {url}/checkpoints/{name}: {error}")
+                log_warning(f"Skipping a damaged checkpoint: {url}/checkpoints/{name}: {error}")
     except OSError as error:
         raise StorageError(f"{url} could not be copied to {run}: {error}.") from error
-    raise CheckpointError(f"{url} has no whole checkpoint to go on from: {damage}.")
+    raise CheckpointError(f"{url} has no complete checkpoint to continue from: {damage}.")
 
 
 def _check_rules(files: Any, root: str, url: str) -> None:
     try:
         facts = parse_json(files.cat_file(f"{root}/run.json"))
     except (OSError, ValueError):
-        return  # there is none, or a damaged one, as reading the copy will show
+        return  # missing or damaged: reading the copy raises
     if isinstance(facts, dict):
         check_rules(facts.get("rules"), url)
 
@@ -93,7 +93,7 @@ def _get(files: Any, root: str, name: str, run: Path, advice: str) -> None:
         for path in files.ls(f"{root}/checkpoints/{name}", detail=False):
             download(files, path, folder / path.rpartition("/")[2], advice=advice)
         open_checkpoint(folder)
-    for record in reversed(_RECORDS):  # run.json last, which makes it a run
+    for record in reversed(_RECORDS):  # run.json last: it marks a run folder
         download(files, f"{root}/{record}", run / record, advice=advice)
 
 
@@ -106,12 +106,12 @@ def _checkpoints(files: Any, root: str) -> list[str]:
 
 
 def _delete(files: Any, folder: str) -> None:
-    if files.exists(f"{folder}/{_LAST}"):  # first what makes it count
+    if files.exists(f"{folder}/{_LAST}"):  # first the file that makes it count
         files.rm_file(f"{folder}/{_LAST}")
     files.rm(folder, recursive=True)
 
 
-def _opened(url: str) -> tuple[Any, str]:
+def _open_filesystem(url: str) -> tuple[Any, str]:
     import fsspec
 
     try:

@@ -1,4 +1,4 @@
-"""Steps whose loss or gradient is not finite: reported, and too many of them in a row end the run."""
+"""Report steps whose loss or gradient is not finite, and end the run after too many in a row."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _MOST_STREAMS = 4
 class NonFiniteSteps(Hook):
     """Reports steps that changed nothing, and ends the run after `train.max_nonfinite_steps` of them in a row.
 
-    The batch of the last one is then kept whole in RUN/bad_batch. In fp16 a gradient that overflows beside finite
-    losses is a matter of the loss's scale and no bad step, as long as the scale can still shrink.
+    The batch of the last one is saved in RUN/bad_batch. In fp16, overflowing gradients with finite losses are not bad
+    steps as long as the loss scale can still shrink.
     """
 
     required = True
-    every_rank = True  # what they hold of the batch is gathered
+    every_rank = True  # packs and states are gathered from all ranks
 
     def __init__(
         self, model: MultiTaskModel, recipe: Recipe, weights: Mapping[str, float], precision: str, group: ProcessGroup
@@ -40,13 +40,13 @@ class NonFiniteSteps(Hook):
         self._precision, self._run = precision, Path(recipe.run)
 
     def on_step(self, done: StepDone, at: Position) -> None:
-        """Report the step where it changed nothing; raise `RunFailed` where it was one too many."""
+        """Report a skipped step; raise `RunFailed` if it is one too many."""
         if not done.result.skipped or done.result.overflow:
             return
         bad = done.result.bad_losses
         problem = f"the loss of {', '.join(bad)} is not finite" if bad else "a gradient is not finite"
         if self._precision == "fp16" and not bad:
-            self._fail(done, f"step {done.step:,}: gradients overflow in fp16 even where the loss is not scaled up.")
+            self._fail(done, f"step {done.step:,}: gradients overflow in fp16 even without loss scaling.")
         log_warning(f"Step {done.step:,} changed nothing: {problem}.")
         if at.bad_steps >= self._recipe.train.max_nonfinite_steps:
             self._fail(
@@ -70,12 +70,12 @@ class NonFiniteSteps(Hook):
         if self._group.is_first:
             write_bad_batch(folder, packs, self._model, parameters, {**self._facts(done), "lanes": states})
         raise RunFailed(
-            f"{why} `python -m ernie2.training.replay {folder}` computes it again. The last checkpoint is whole; go on "
+            f"{why} Replay it with `python -m ernie2.training.replay {folder}`. The last checkpoint is complete: start "
             f"from it with a lower train.peak_lr or a longer train.warmup (`--init-from {self._run}`)."
         )
 
     def _facts(self, done: StepDone) -> Mapping[str, Any]:
-        """The step as JSON values, with all it takes to compute it again; figures that are not finite as text."""
+        """Return the step as JSON values for the replay; numbers that may not be finite as text."""
         return {
             "step": done.step,
             "stage": done.stage,

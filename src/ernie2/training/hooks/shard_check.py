@@ -1,8 +1,7 @@
-"""Whether the shards a run reads are what was prepared.
+"""Check that the shards of a run have not changed since they were prepared.
 
-Shapes and sizes are compared whenever shards are opened. Contents are compared with their checksums before the first
-step of a run; a resumed one, which is to go on at once, compares them beside its steps and stops at the next when
-something differs. Ranks share the work.
+Opening shards checks shapes and sizes. Checksums of the contents are checked before the first step of a run. A resumed
+run starts at once, checks them in a thread, and stops before its next step if one differs. Ranks share the work.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from ernie2.training.hooks.base import Hook, OpenRun
 
 
 def check_shards(shards: Shards, rank: int = 0, size: int = 1) -> None:
-    """Compares this rank's share of `shards`; raises `ShardError` naming the first file that differs."""
+    """Check this rank's part of `shards`; raise `ShardError` with the first file that differs."""
     mine = shards_of_rank(shards, rank, size)
     with progress("Checking shards", len(mine), "shards") as bar:
         for shard in mine:
@@ -27,9 +26,9 @@ def check_shards(shards: Shards, rank: int = 0, size: int = 1) -> None:
 
 
 class ShardCheck(Hook):
-    """Compares this rank's share of `shards`: at once for a run that starts, in a thread beside one that is resumed.
+    """Checks this rank's part of `shards`, before the first step of a new run or in a thread of a resumed one.
 
-    Raises `ShardError` for the first file that differs: at once, or before the next step.
+    Raises `ShardError` for the first file that differs, in a resumed run before the next step.
     """
 
     required = True
@@ -37,7 +36,7 @@ class ShardCheck(Hook):
 
     def __init__(self, shards: Shards, rank: int = 0, size: int = 1) -> None:
         self._shards, self._rank, self._size = shards, rank, size
-        self._left = Event()
+        self._closing = Event()
         self._checking: Future[None] | None = None
 
     def open(self, run: OpenRun) -> None:
@@ -53,24 +52,24 @@ class ShardCheck(Hook):
             self._checking.result()
 
     def on_batch_error(self, error: Exception) -> None:
-        """Wait until all is compared: damaged shards are the first thing to report."""
+        """Wait for the check: damaged shards are the more specific error."""
         if self._checking is not None:
             self._checking.result()
 
     def close(self) -> None:
-        self._left.set()
+        self._closing.set()
         if self._checking is not None:
             wait([self._checking])
 
     def _check(self) -> None:
         for shard in shards_of_rank(self._shards, self._rank, self._size):
-            if self._left.is_set():
+            if self._closing.is_set():
                 return
             _verify(shard)
 
 
 def shards_of_rank(shards: Shards, rank: int, size: int) -> Sequence[Shard]:
-    """Every `size`-th shard from number `rank` on, over all corpora."""
+    """Return every `size`-th shard, starting with number `rank`, over all corpora."""
     return [shard for corpus in shards.corpora.values() for shard in corpus.shards][rank::size]
 
 

@@ -1,9 +1,9 @@
-"""Signals that ask a run to stop: it finishes the step, saves, and says so by its exit code.
+"""Stop a run on SIGTERM, SIGINT or SIGHUP: finish the step, save, and exit with the code for a stopped run.
 
-SIGTERM is what schedulers and torchrun send before they kill; SIGINT is Ctrl-C; SIGHUP comes when a terminal or an SSH
-session goes away. The first of them is only noted. A second one stops at once, unless it follows within `SAME_SECONDS`:
-Ctrl-C under torchrun reaches a rank twice, from the terminal and from torchrun, and means one thing. SIGHUP never
-counts as a second one, since shells repeat it, and is not looked at where it is ignored, as under nohup.
+Schedulers and torchrun send SIGTERM before they kill; SIGINT is Ctrl-C; SIGHUP is sent when a terminal or SSH session
+closes. The first signal is only recorded. A second one stops at once, except within `SAME_SECONDS`: under torchrun,
+Ctrl-C reaches a rank twice, from the terminal and from torchrun. SIGHUP never counts as a second signal, since shells
+repeat it, and is not handled if it is ignored, as under nohup.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ SAME_SECONDS = 1.0
 
 
 class Signals(Hook):
-    """Notes signals and asks the run to stop. The handlers there were come back when it is closed.
+    """Records signals and stops the run. Closing restores the previous handlers.
 
-    Outside the main thread, where Python takes no signals, nothing is noted.
+    Outside the main thread, Python cannot handle signals, and this does nothing.
     """
 
     required = True
@@ -35,14 +35,14 @@ class Signals(Hook):
 
     def __init__(self) -> None:
         self.caught: str | None = None
-        """The name of the first signal that came to this rank."""
+        """Name of the first signal this rank received."""
         self._at = 0.0
         self._before: dict[signal.Signals, Any] = {}
 
     def open(self, run: OpenRun) -> None:
         if threading.current_thread() is threading.main_thread():
-            noted = [n for n in SIGNALS if n is not signal.SIGHUP or signal.getsignal(n) is not signal.SIG_IGN]
-            self._before = {number: signal.signal(number, self._note) for number in noted}
+            handled = [n for n in SIGNALS if n is not signal.SIGHUP or signal.getsignal(n) is not signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._handle) for number in handled}
 
     def close(self) -> None:
         for number, handler in self._before.items():
@@ -50,26 +50,26 @@ class Signals(Hook):
         self._before = {}
 
     def stop_reason(self) -> str | None:
-        return None if self.caught is None else f"{self.caught} came"
+        return None if self.caught is None else f"received {self.caught}"
 
     def on_batch_error(self, error: Exception) -> None:
-        """Wait a little for a signal: one sent to a group of processes may end a loader worker before it comes here."""
+        """Wait briefly for a signal, which may have ended a loader worker before it reached this process."""
         self.wait(SAME_SECONDS)
 
     def wait(self, seconds: float) -> bool:
-        """Wait up to `seconds` for a signal; return whether one came."""
+        """Wait up to `seconds` for a signal; return whether one was received."""
         end = time.monotonic() + seconds
         while self.caught is None and time.monotonic() < end:
             time.sleep(0.01)
         return self.caught is not None
 
-    def _note(self, number: int, _: FrameType | None) -> None:
+    def _handle(self, number: int, _: FrameType | None) -> None:
         caught = signal.Signals(number)
         if caught is signal.SIGHUP:
-            _leave_lost_terminal()
+            _detach_lost_terminal()
         if self.caught is None:
             self.caught, self._at = caught.name, time.monotonic()
-            # not through print: the signal may have come in the middle of one
+            # not with print, which the signal may have interrupted
             again = {signal.SIGINT: "; press Ctrl-C again to stop immediately", signal.SIGHUP: ""}
             now = again.get(caught, f"; send {caught.name} again to stop immediately")
             text = f"\n{caught.name}: finishing the step and saving a checkpoint{now}.\n"
@@ -82,13 +82,13 @@ class Signals(Hook):
             os.kill(os.getpid(), caught)
 
 
-def _leave_lost_terminal() -> None:
-    """Send standard output and error nowhere where their terminal is gone: every write to it would fail."""
+def _detach_lost_terminal() -> None:
+    """Redirect standard output and error to os.devnull if their terminal is gone, since writing to it fails."""
     for descriptor in (1, 2):
         try:
             termios.tcgetattr(descriptor)
         except termios.error as error:
             if error.args[0] == errno.EIO:
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, descriptor)
-                os.close(nowhere)
+                devnull = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(devnull, descriptor)
+                os.close(devnull)
