@@ -103,7 +103,7 @@ def test_a_recipe_that_its_fingerprint_does_not_fit_is_refused(tmp_path):
 def test_a_run_of_the_first_version_is_refused_in_one_line_that_says_what_to_do(tmp_path):
     (tmp_path / "run.json").write_text('{"format": 1, "status": "done"}')
     with pytest.raises(
-        CheckpointError, match=r"format 1 \(ernie2 0\.1 wrote it\).*`--init-from .*hf` takes over"
+        CheckpointError, match=r"format 1 \(ernie2 0\.1 wrote it\).*`--init-from .*hf` starts from"
     ) as refused:
         read_run(tmp_path)
     assert "\n" not in str(refused.value)

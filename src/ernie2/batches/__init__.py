@@ -1,1 +1,1 @@
-"""Instances → packed batches: stages, states, packs."""
+"""Instances → packed batches: stages, data streams, packs."""

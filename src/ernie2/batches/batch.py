@@ -1,4 +1,4 @@
-"""PackedBatch: one pack of sequences laid end to end, with the labels every task scores in it.
+"""PackedBatch: one pack of sequences laid end to end, with the labels of every task.
 
 T tokens a pack (static) · S sequences · P scored positions of a task, padded to a static cap
 """
@@ -18,10 +18,10 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """What one task scores in one pack: `labels[i]` at token `positions[i]` for i < `count`; the rest is padding.
+    """Labels of one task in one pack: `labels[i]` at token `positions[i]` for i < `count`; the rest is padding.
 
     `positions` (P,) int32 into the pack's tokens; a sentence-level task scores the first token ([CLS]) of a sequence.
-    `labels` (P,) integer classes or token ids (int32 in packs of the streams), (P,) float32 for regression, or (P, 2)
+    `labels` (P,) integer classes or token ids (int32 in packs of a data stream), (P,) float32 for regression, or (P, 2)
     integers for spans.
     """
 
@@ -32,13 +32,13 @@ class Targets:
 
 @dataclass(frozen=True, slots=True)
 class PackedBatch:
-    """Sequences end to end; the tail after `starts[-1]` is padding that weighs nothing.
+    """Sequences end to end; tokens after `starts[-1]` are padding.
 
     `tokens`, `positions`, `segments`, `task_ids`: (T,) int32; `positions` restart at 0 with every sequence.
     `starts` (S + 1,) int32: sequence i is tokens `starts[i] : starts[i + 1]`; `starts[-1]` tokens are real.
     `longest`: the static limit on the length of one sequence (not the longest of this pack).
-    `targets`: by task name; a task that scores nothing here may be present with count 0 or absent.
-    `flat`: the one int32 buffer that all arrays are views of, or None; see `flattened`.
+    `targets`: by task name; a task without scored positions has count 0 or is absent.
+    `flat`: one int32 buffer of which all arrays are views, or None; see `flattened`.
     """
 
     tokens: Array
@@ -52,26 +52,26 @@ class PackedBatch:
 
     @property
     def real_tokens(self) -> int:
-        """Tokens that belong to a sequence, special tokens included."""
+        """Number of tokens without padding, special tokens included."""
         return int(self.starts[-1])
 
     def flattened(self) -> PackedBatch:
-        """Return this pack laid in one buffer, `flat` (N,) int32; itself where it is already.
+        """Return this pack in one buffer, `flat` (N,) int32; itself if it has one.
 
-        The arrays lie in it without gaps: tokens, positions, segments, task_ids, then positions and labels of each task
-        in the order of `targets`, float labels by their bits; `starts` last, whose size varies from pack to pack, so
-        that the others lie at the same places in every pack of a task set.
+        The buffer holds without gaps: tokens, positions, segments, task_ids, then positions and labels of each task in
+        the order of `targets` (float labels by their bits), then `starts`. Only the size of `starts` varies between
+        packs of a task set, so the other arrays have the same offsets in all of them.
         """
         if self.flat is not None:
             return self
         layout = self.layout()
-        laid = layout.pack(np.empty(layout.size, np.int32))
-        for mine, theirs in zip(self._arrays(), laid._arrays(), strict=True):
+        packed = layout.pack(np.empty(layout.size, np.int32))
+        for mine, theirs in zip(self._arrays(), packed._arrays(), strict=True):
             theirs[...] = mine
-        return laid
+        return packed
 
     def layout(self) -> Layout:
-        """Return where the arrays of this pack lie in one buffer."""
+        """Return the layout of this pack in one buffer."""
         targets = [
             TargetsLayout(name, each.labels.shape, each.labels.dtype.kind == "f", each.count)
             for name, each in self.targets.items()
@@ -84,9 +84,9 @@ class PackedBatch:
 
     def __reduce__(self) -> tuple[Callable[[Array], PackedBatch], tuple[Array]]:
         """Pickle one buffer and its layout instead of every array."""
-        laid = self.flattened()
-        assert laid.flat is not None
-        return laid.layout().pack, (laid.flat,)
+        packed = self.flattened()
+        assert packed.flat is not None
+        return packed.layout().pack, (packed.flat,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +110,13 @@ class Layout:
 
     @property
     def sizes(self) -> list[int]:
-        """Elements of every array, in the order in which they lie in the buffer."""
+        """Number of elements of every array, in the order of the buffer."""
         scored = [size for each in self.targets for size in (each.labels[0], int(np.prod(each.labels)))]
         return [*[self.tokens] * 4, *scored, self.starts]
 
     @property
     def size(self) -> int:
-        """Elements of the buffer."""
+        """Number of elements of the buffer."""
         return sum(self.sizes)
 
     def pack(self, flat: Array) -> PackedBatch:
@@ -128,9 +128,9 @@ class Layout:
             typed = labels.view(np.float32) if each.floats else labels
             targets[each.name] = Targets(positions, typed.reshape(each.labels), each.count)
         tokens, positions, segments, task_ids = views[:4]
-        made = PackedBatch(tokens, positions, segments, task_ids, views[-1], self.longest, targets)
-        object.__setattr__(made, "flat", flat)  # it is frozen
-        return made
+        pack = PackedBatch(tokens, positions, segments, task_ids, views[-1], self.longest, targets)
+        object.__setattr__(pack, "flat", flat)  # it is frozen
+        return pack
 
 
 def pack_sequences(
@@ -151,10 +151,12 @@ def pack_sequences(
     if starts is None:
         starts = np.cumsum([0, *map(len, tokens)])
     real, lengths = int(starts[-1]), np.diff(starts)
-    laid = np.zeros((4, size), np.int32)  # tokens, positions, segments, task ids
-    laid[0, real:] = pad
+    columns = np.zeros((4, size), np.int32)  # tokens, positions, segments, task ids
+    columns[0, real:] = pad
     if real:
-        laid[0, :real], laid[2, :real] = np.concatenate(tokens), np.concatenate(segments)
-        laid[1, :real] = np.arange(real) - np.repeat(starts[:-1], lengths)
-        laid[3, :real] = np.repeat(task_ids, lengths)
-    return PackedBatch(laid[0], laid[1], laid[2], laid[3], starts.astype(np.int32), longest, targets).flattened()
+        columns[0, :real], columns[2, :real] = np.concatenate(tokens), np.concatenate(segments)
+        columns[1, :real] = np.arange(real) - np.repeat(starts[:-1], lengths)
+        columns[3, :real] = np.repeat(task_ids, lengths)
+    return PackedBatch(
+        columns[0], columns[1], columns[2], columns[3], starts.astype(np.int32), longest, targets
+    ).flattened()

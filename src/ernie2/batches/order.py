@@ -1,6 +1,6 @@
-"""Order without state: random generators and permutations as pure functions of names and numbers.
+"""Stateless randomness: generators and permutations as pure functions of names and numbers.
 
-Nothing here remembers anything, so a run resumes in O(1) from a handful of integers, on any number of workers.
+Without state, a run resumes in O(1) from a few integers, with any number of workers.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ Key = str | int
 
 
 def seed_of(*key: Key) -> int:
-    """A 128-bit seed from names and numbers: equal for equal keys on every machine, unrelated for any other key."""
+    """Return a 128-bit seed from names and numbers: the same for the same key on every machine."""
     return int.from_bytes(_digest(key), "little")
 
 
 def generator(*key: Key) -> Generator:
-    """A fresh random generator for this key (counter-based, so making one costs microseconds)."""
+    """Return a new random generator for a key (counter-based, so it takes only microseconds)."""
     return Generator(Philox(_Key(_digest(key))))  # type: ignore[arg-type]  # numpy takes any ISeedSequence
 
 
 class _Key(ISeedSequence):
-    """Hands Philox its key, as `Philox(key=seed_of(...))` does, without drawing a seed from the system first."""
+    """Passes Philox its key like `Philox(key=seed_of(...))`, without drawing a seed from the system first."""
 
     def __init__(self, digest: bytes) -> None:
         self._digest = digest
@@ -40,10 +40,10 @@ def _digest(key: tuple[Key, ...]) -> bytes:
 
 
 def permuted(index: int, size: int, seed: int) -> int:
-    """Where `index` goes under the permutation of 0 … size-1 that `seed` names; O(1) time and memory.
+    """Map `index` by the permutation of 0 … size-1 given by `seed`, in O(1) time and memory.
 
-    A four-round Feistel network over the next even power of two, walked until it lands inside (cycle walking), so it is
-    a bijection for every size. Example: {permuted(i, 5, 7) for i in range(5)} == {0, 1, 2, 3, 4}.
+    A four-round Feistel network over the next even power of two, repeated until the result is in range (cycle walking),
+    so it is a bijection for every size. Example: {permuted(i, 5, 7) for i in range(5)} == {0, 1, 2, 3, 4}.
     """
     half = max(1, ((size - 1).bit_length() + 1) // 2)
     mask = (1 << half) - 1

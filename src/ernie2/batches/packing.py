@@ -1,4 +1,4 @@
-"""Packing: instances → one PackedBatch of static shape; nothing is ever cut or dropped to fit."""
+"""Packing: instances → one PackedBatch of static shape, without truncating or dropping any."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ernie2.tasks.instances import Instance
 Array = NDArray[Any]
 
 TOKENS_PER_SEQUENCE = 16
-"""A pack closes at pack_tokens / 16 sequences: static room for sentence-level labels, reached by no ordinary text."""
+"""A pack has at most pack_tokens / 16 sequences, a static size for sentence-level labels that text does not reach."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class Caps:
 
     @property
     def buffer_size(self) -> int:
-        """Most elements of a pack in one buffer: tokens, positions, segments and task ids, starts, and all targets."""
+        """Maximum elements of a pack in one buffer: tokens, positions, segments, task ids, starts and all targets."""
         return 4 * self.tokens + self.sequences + 1 + 2 * sum(self.scored.values())
 
     @staticmethod
     def of(pack_tokens: int, sequence_tokens: int, tasks: Sequence[Task]) -> Caps:
-        """Caps for these tasks; a single sequence always fits."""
+        """Return the caps for these tasks; a single sequence always fits."""
         sequences = max(1, pack_tokens // TOKENS_PER_SEQUENCE)
         scored = {}
         for task in tasks:
@@ -51,14 +51,14 @@ class Caps:
 
 
 def empty_pack(caps: Caps, cls: int, sep: int) -> PackedBatch:
-    """An empty sequence without targets: what a rank computes while others still have packs of the step."""
+    """Return a pack of one empty sequence without targets, for ranks with fewer packs than others."""
     return _pack(caps, 0, [np.array([cls, sep])], [np.zeros(2, np.int64)], [0], {})
 
 
 def pack_block(
     caps: Caps, pad: int, block: Block, inputs: Array, labels: Mapping[str, Labels], task_id: int
 ) -> PackedBatch:
-    """Lay the first sequences of `block` into a pack, as many as fit: the one `Packer` makes of the same instances.
+    """Pack as many first sequences of `block` as fit; the same pack as `Packer` builds from these instances.
 
     `inputs` (n,) and `labels` are those of the block; every sequence has the same `task_id`.
     """
@@ -85,7 +85,7 @@ def _pack(
     labels: Mapping[str, Labels],
     starts: Array | None = None,
 ) -> PackedBatch:
-    """`pack_sequences` with labels padded to the caps; those of tasks that score nothing are left out."""
+    """`pack_sequences` with labels padded to the caps, without tasks that score nothing."""
     targets = {}
     for name, scored in labels.items():
         if count := len(scored.positions):
@@ -100,7 +100,7 @@ def _pack(
 
 
 class Packer:
-    """Collects instances until one does not fit any more, then gives the pack."""
+    """Collects instances until one does not fit, then builds the pack."""
 
     def __init__(self, caps: Caps, pad: int) -> None:
         self._caps = caps
@@ -110,7 +110,7 @@ class Packer:
         self._scored = dict.fromkeys(caps.scored, 0)
 
     def add(self, instance: Instance, task_id: int) -> bool:
-        """Adds `instance` under `task_id`, or returns False where any cap would be passed."""
+        """Add `instance` under `task_id`; return False if it would exceed a cap."""
         if len(self._instances) == self._caps.sequences or self._tokens + len(instance) > self._caps.tokens:
             return False
         scored = {name: self._scored[name] + len(labels.positions) for name, labels in instance.labels.items()}
@@ -122,18 +122,18 @@ class Packer:
         return True
 
     def pack(self) -> PackedBatch:
-        """Lays what was collected end to end; positions of labels become positions in the pack."""
+        """Build the pack; positions of labels become positions in the pack."""
         instances, ids = [each for each, _ in self._instances], [task_id for _, task_id in self._instances]
         starts = np.cumsum([0, *map(len, instances)])
         scored = {}
         for name, count in self._scored.items():
             if count:
-                made = [
+                task_labels = [
                     (start, each.labels[name])
                     for start, each in zip(starts, instances, strict=False)
                     if name in each.labels
                 ]
-                positions = np.concatenate([labels.positions + start for start, labels in made])
-                scored[name] = Labels(positions, np.concatenate([labels.targets for _, labels in made]))
+                positions = np.concatenate([labels.positions + start for start, labels in task_labels])
+                scored[name] = Labels(positions, np.concatenate([labels.targets for _, labels in task_labels]))
         inputs, segments = [each.inputs for each in instances], [each.segment for each in instances]
         return _pack(self._caps, self._pad, inputs, segments, ids, scored)

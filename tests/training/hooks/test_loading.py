@@ -159,7 +159,7 @@ def test_a_module_that_exits_is_refused(tmp_path, monkeypatch):
 
 def test_a_stop_without_a_reason_is_no_signal_to_another_rank(recipe, module):
     stopped = _stopped(lambda: ernie2.pretrain(recipe, hooks=[f"{module}:StopsWithoutReason"]))
-    assert str(stopped).startswith("a hook asked for the end; step ")
+    assert str(stopped).startswith("a hook stopped the run; step ")
 
 
 def test_a_hook_that_cannot_be_made_says_where(module):

@@ -46,7 +46,7 @@ def test_the_first_signal_is_noted_and_said(number, capfd):
     with opened() as stop:
         assert stop.stop_reason() is None
         send(number)
-        assert stop.stop_reason() == f"{number.name} came"
+        assert stop.stop_reason() == f"received {number.name}"
     again = {
         signal.SIGINT: "; press Ctrl-C again to stop immediately",
         signal.SIGTERM: "; send SIGTERM again to stop immediately",

@@ -121,7 +121,7 @@ def test_a_sink_that_fails_is_said_once_and_the_run_goes_on(tmp_path, wandb, cap
         wandb[0].log = fail
         for step in (1, 2):
             hooks.line("step", step=step)
-    assert capsys.readouterr().err.count("The sink wandb failed and is removed (ConnectionError: no") == 1
+    assert capsys.readouterr().err.count("The tracker wandb failed and is removed (ConnectionError: no") == 1
     assert [line["step"] for line in Records(tmp_path).read()] == [1, 2]
     assert not wandb[0].finished
 

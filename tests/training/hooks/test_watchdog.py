@@ -61,7 +61,7 @@ def looks(monkeypatch):
                     watchdog.on_phase("in a step")
                 return now[0] < 0
 
-        watchdog._left = Clock()
+        watchdog._closing = Clock()
         watchdog._watch()
 
     return look

@@ -1,1 +1,1 @@
-"""What a run does beside its steps, each a `Hook`: those every run has, and those a user adds."""
+"""Hooks: built-in ones that every run has, and those of users."""

@@ -1,7 +1,7 @@
-"""Sinks: the lines of metrics.jsonl, sent on to TensorBoard or Weights & Biases as they are written.
+"""Trackers: send the lines of metrics.jsonl to TensorBoard or Weights & Biases as they are written.
 
-metrics.jsonl stays the truth; a sink is a view of it for those who watch many runs. The libraries are imported only
-where a recipe names them. A sink that fails is left out from there on and said so once: it never ends a run.
+metrics.jsonl is the authoritative record. The libraries are imported only if a recipe names them. A tracker that fails
+is reported once and removed; it never ends a run.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from ernie2.training.hooks.base import Hook, OpenRun
 from ernie2.training.run_record import read_run
 
 FOLDER = "tensorboard"
-"""Where in a run folder TensorBoard's files go: `tensorboard --logdir RUN`."""
+"""Folder of TensorBoard's files in a run folder: `tensorboard --logdir RUN`."""
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Raises `ConfigError` where a package that a sink needs is not installed, before any work is done."""
-    for name in names:  # that of the package, and of the extra that installs it
+    """Raise `ConfigError` if the package of a tracker is not installed, before any work is done."""
+    for name in names:  # of the tracker, its package, and the extra that installs it
         try:
-            found = find_spec(name) is not None
-        except ValueError:  # a module put into sys.modules by hand has no spec
-            found = True
-        if not found:
+            installed = find_spec(name) is not None
+        except ValueError:  # a module added to sys.modules by hand has no spec
+            installed = True
+        if not installed:
             raise ConfigError(
                 f"train.trackers names {name}, whose package is not installed: {install_advice(name)}, or "
                 "remove it from train.trackers."
@@ -40,7 +40,7 @@ def trackers(names: Sequence[str]) -> list[Hook]:
 
 
 def scalars(line: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a line by path: {"kind": "step", "loss": {"a": 2.0}} → {"step/loss/a": 2.0}."""
+    """Return the numbers of a line by path: {"kind": "step", "loss": {"a": 2.0}} → {"step/loss/a": 2.0}."""
     rest = {key: value for key, value in line.items() if key not in ("kind", "step")}
     return dict(_numbers(str(line.get("kind", "line")), rest))
 
@@ -54,9 +54,9 @@ def _numbers(path: str, value: Any) -> Iterator[tuple[str, float]]:
 
 
 class TensorBoard(Hook):
-    """Event files in RUN/tensorboard; what an earlier part of the run wrote beyond its checkpoint is hidden."""
+    """Writes event files in RUN/tensorboard; events after the checkpoint of a resumed run are hidden."""
 
-    name = "sink tensorboard"
+    name = "tracker tensorboard"
 
     def open(self, run: OpenRun) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -74,9 +74,9 @@ class TensorBoard(Hook):
 
 
 class WandB(Hook):
-    """One run of W&B a run folder, taken up again when the run is; project and entity are W&B's own environment."""
+    """One W&B run per run folder, resumed with it; project and entity come from W&B's environment variables."""
 
-    name = "sink wandb"
+    name = "tracker wandb"
 
     def open(self, run: OpenRun) -> None:
         import wandb
@@ -89,7 +89,7 @@ class WandB(Hook):
         )
 
     def on_line(self, line: Mapping[str, Any]) -> None:
-        # W&B itself leaves out lines of steps it has already, after a resume
+        # after a resume, W&B ignores lines of steps it already has
         self._run.log(scalars(line), step=int(line.get("step", 0)))
 
     def close(self) -> None:
