@@ -1,4 +1,4 @@
-"""A made-up record of a small Table 7 study: four arms, three seeds, four tasks, three data sets, with all the extras.
+"""A made-up record of a small Table 7 study: four methods, three seeds, four tasks, three datasets, all options.
 
 Numbers follow from a toy model of learning: a trained task's accuracy nears its ceiling, an idle one's falls back.
 They are plausible, deterministic and mean nothing.
@@ -39,18 +39,18 @@ def study_record(
     *,
     seeds: Sequence[int] = (0, 1, 2),
     sensitivity: Sequence[int] = (0, 1),
-    arms: Sequence[str] = tuple(METHODS),
+    methods: Sequence[str] = tuple(METHODS),
     scores: bool = True,
     scratch: bool = True,
     finetuning_seeds: int = 3,
 ) -> dict[str, Any]:
     """FOLDER/study.json as a dict. `sensitivity` are the seeds run once more without restarts."""
-    runs = [_run(arm, "per_stage", seed, scores, finetuning_seeds) for seed in seeds for arm in arms]
+    runs = [_run(method, "per_stage", seed, scores, finetuning_seeds) for seed in seeds for method in methods]
     for seed in sensitivity:
-        for arm in arms:
-            same = arm == "multitask"
+        for method in methods:
+            same = method == "multitask"
             rule = "per_stage" if same else "never"
-            beside = _run(arm, rule, seed, scores, finetuning_seeds)
+            beside = _run(method, rule, seed, scores, finetuning_seeds)
             runs.append(beside | {"restart": "never", "same_run": same})
     return {
         "format": 2,
@@ -79,19 +79,19 @@ def study_record(
         "encoder": {"kind": "transformer", "layers": 4, "hidden": 256, "parameters": 11_300_000},
         "steps": dict.fromkeys(TASKS, STEPS),
         "batch_tokens": 2048,
-        "transfer_at": 0.1,
+        "forward_transfer_at": 0.1,
         "tasks": [
             {"name": name, "title": title, "level": "sentence" if name == TASKS[-1] else "token"}
             for name, title in zip(TASKS, TITLES, strict=True)
         ],
-        "arms": [
+        "methods": [
             {
                 "name": name,
                 "title": METHODS[name],
                 "method": "continual_multitask" if name == "combined" else name,
                 "combine": name == "combined",
             }
-            for name in arms
+            for name in methods
         ],
         "runs": runs,
         "scratch": [_scratch(task, seed) for seed in seeds for task in TASKS[1:]] if scratch else [],
@@ -102,14 +102,14 @@ def _initial(seed: int) -> str:
     return f"{seed:064x}"
 
 
-def _run(arm: str, restart: str, seed: int, scores: bool, finetuning_seeds: int) -> dict[str, Any]:
-    chance = random.Random(f"{arm} {restart} {seed}")
+def _run(method: str, restart: str, seed: int, scores: bool, finetuning_seeds: int) -> dict[str, Any]:
+    chance = random.Random(f"{method} {restart} {seed}")
     heldout, stages, step = [], [], 0
     skill, done = dict.fromkeys(TASKS, 0.0), dict.fromkeys(TASKS, 0)
     heldout.append(_evaluation(0, 0, "start", done, skill, chance))
-    for index, row in enumerate(_PLANS[arm]):
+    for index, row in enumerate(_PLANS[method]):
         plan = {task: count for task, count in zip(TASKS, row, strict=True) if count}
-        steps = max(sum(row[:3]), row[3]) if arm == "combined" else sum(row)
+        steps = max(sum(row[:3]), row[3]) if method == "combined" else sum(row)
         entering = [task for task in plan if not done[task]]
         begin = step
         for chunk in range(1, _CHUNKS + 1):
@@ -119,7 +119,7 @@ def _run(arm: str, restart: str, seed: int, scores: bool, finetuning_seeds: int)
             heldout.append(_evaluation(step, index, at, done, skill, chance))
         stages.append({"begin": begin, "end": step, "tasks": plan, "introduced": entering})
     return {
-        "arm": arm,
+        "method": method,
         "restart": restart,
         "seed": seed,
         "same_run": False,
@@ -131,7 +131,7 @@ def _run(arm: str, restart: str, seed: int, scores: bool, finetuning_seeds: int)
         "seconds": 2.5 * step + chance.random(),
         "stages": stages,
         "heldout": heldout,
-        "scores": _scores(arm, chance, finetuning_seeds) if scores else {},
+        "scores": _scores(method, chance, finetuning_seeds) if scores else {},
     }
 
 
@@ -165,7 +165,7 @@ def _evaluation(
     return {"step": step, "stage": stage, "at": at, "iterations": dict(done), "tasks": tasks}
 
 
-def _scores(arm: str, chance: random.Random, finetuning_seeds: int) -> dict[str, Any]:
+def _scores(method: str, chance: random.Random, finetuning_seeds: int) -> dict[str, Any]:
     made = {}
     for name, (split, base) in PAPER_DATASETS.items():
         seed_effect = chance.gauss(0, 0.4)
@@ -176,7 +176,7 @@ def _scores(arm: str, chance: random.Random, finetuning_seeds: int) -> dict[str,
             "train": 3000,
             "dev": 1000,
             "values": {
-                str(one): round(base + LIFT[arm] + seed_effect + chance.gauss(0, 0.6), 1)
+                str(one): round(base + LIFT[method] + seed_effect + chance.gauss(0, 0.6), 1)
                 for one in range(finetuning_seeds)
             },
         }

@@ -48,7 +48,7 @@ class Scale:
         return self.heads * self.head_width
 
 
-_STUDY = ("seeds=1", "without_restart=0", "recipe.train.compile=false")
+_STUDY = ("seeds=1", "seeds_without_restart=0", "recipe.train.compile=false")
 SCALES = {
     "real": Scale(
         tasks=FIVE_TASKS,
@@ -94,7 +94,7 @@ SCALES = {
         study=(
             "small",
             *_STUDY,
-            "arms=[multitask]",
+            "methods=[multitask]",
             "scratch=false",
             "recipe.stages.steps=2",
             "recipe.stages.max_epochs=10000",

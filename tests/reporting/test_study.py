@@ -94,7 +94,7 @@ def test_the_paper_s_figures_are_not_shown_without_the_words_on_its_size() -> No
 
 def test_names_with_markup_in_them_are_shown_as_they_are() -> None:
     record = study_record()
-    record["arms"][0]["title"] = "<b>method</b>"
+    record["methods"][0]["title"] = "<b>method</b>"
     record["tasks"][0]["title"] = "<i>task"
     record["machine"]["cpu"] = "<u>cpu"
     record["data"]["corpora"] = {"<s>corpus": {"documents": 1, "licence": "<q>"}}
@@ -120,7 +120,7 @@ def test_the_same_record_gives_the_same_page_in_whatever_order_its_runs_came() -
         ({"sensitivity": ()}, "There are no runs without restarts of the schedule"),
         ({"scratch": False}, "forward transfer is not measured"),
         ({"seeds": (0,), "sensitivity": (0,)}, "one seed: no verdict"),
-        ({"arms": ("multitask",)}, "cannot be tested: no two of its methods have scores"),
+        ({"methods": ("multitask",)}, "cannot be tested: no two of its methods have scores"),
     ],
 )
 def test_a_study_with_parts_missing_has_a_page_that_says_which(changes: dict[str, Any], message: str) -> None:
@@ -144,7 +144,7 @@ def test_a_panel_a_task_has_a_line_an_arm_up_to_its_accuracy_at_the_end() -> Non
     for panel, task in zip(of_tasks, record["tasks"], strict=True):
         assert [line.title for line in panel.lines] == list(METHODS.values())
         ends = [run["heldout"][-1]["tasks"][task["name"]]["accuracy"] for run in record["runs"]
-                if (run["arm"], run["restart"]) == ("combined", "per_stage")]  # fmt: skip
+                if (run["method"], run["restart"]) == ("combined", "per_stage")]  # fmt: skip
         share, value = panel.lines[3].points[-1]
         assert (share, value) == (1.0, pytest.approx(sum(ends) / 3))
         assert all(panel.low <= value <= panel.high for line in panel.lines for _, value in line.points)
@@ -171,7 +171,7 @@ def test_an_axis_holds_its_values_between_round_numbers(values: list[float], axi
 
 def test_it_is_well_formed_with_names_escaped_and_a_line_a_task_and_arm() -> None:
     record = study_record()
-    record["arms"][0]["title"] = "<b>method & \x1b</b>"
+    record["methods"][0]["title"] = "<b>method & \x1b</b>"
     root = ElementTree.fromstring(chart(record))
     lines = [path for path in root.iter(f"{SVG}path") if (path.get("class") or "").startswith("method-")]
     assert len(lines) == 4 + 4 * 4  # the key, and a panel a task

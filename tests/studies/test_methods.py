@@ -26,14 +26,14 @@ def made(run: PlannedRun, settings: StudySettings) -> Any:
 
 
 def test_every_seed_has_every_arm_a_start_from_scratch_of_each_later_task_and_some_run_without_restart() -> None:
-    settings = smoke("seeds=2", "without_restart=1", "arms=[continual, multitask, combined]")
-    arms = ["continual", "multitask", "combined"]
+    settings = smoke("seeds=2", "seeds_without_restart=1", "methods=[continual, multitask, combined]")
+    methods = ["continual", "multitask", "combined"]
     alone = [f"scratch-{task}" for task in TASKS[1:]]
     assert [run.name for run in planned_runs(settings, settings.checked_recipe())] == [
-        *(f"per_stage/seed-0/{name}" for name in [*arms, *alone]),
+        *(f"per_stage/seed-0/{name}" for name in [*methods, *alone]),
         "never/seed-0/continual",  # multitask has one stage and never restarts anyway
         "never/seed-0/combined",
-        *(f"per_stage/seed-1/{name}" for name in [*arms, *alone]),
+        *(f"per_stage/seed-1/{name}" for name in [*methods, *alone]),
     ]
 
 
@@ -60,8 +60,8 @@ def test_arms_of_a_seed_differ_in_method_and_combining_alone() -> None:
 
 def test_every_method_plans_the_same_iterations_of_each_task() -> None:
     recipe = smoke().checked_recipe()
-    for arm in STUDY_METHODS.values():
-        stages = METHODS[arm.method](tuple(recipe.tasks), recipe.stages.steps)
+    for method in STUDY_METHODS.values():
+        stages = METHODS[method.method](tuple(recipe.tasks), recipe.stages.steps)
         assert {task: sum(stage.of(task) for stage in stages) for task in TASKS} == dict.fromkeys(TASKS, 60)
 
 
@@ -91,7 +91,7 @@ def test_tasks_that_enter_together_at_the_start_are_not_later_ones() -> None:
 def test_every_preset_is_right_and_has_the_tasks_of_table_7_in_their_order(preset: str) -> None:
     settings = load_settings(preset)
     assert list(settings.checked_recipe().tasks) == TASKS
-    assert set(settings.arms) == set(STUDY_METHODS)
+    assert set(settings.methods) == set(STUDY_METHODS)
 
 
 def test_the_base_preset_is_the_papers() -> None:
@@ -106,8 +106,8 @@ def test_the_base_preset_is_the_papers() -> None:
     ("override", "said"),
     [
         ("seds=3", "seds: there is no such key. Did you mean 'seeds'?"),
-        ("arms=[continual, continual]", "arms contains a method twice"),
-        ("without_restart=9", "without_restart=9 is more than seeds=2"),
+        ("methods=[continual, continual]", "methods contains a method twice"),
+        ("seeds_without_restart=9", "seeds_without_restart=9 is more than seeds=2"),
         ("recipe.encoder.hiden=3", "hiden"),
         ("recipe.stages.patience=2", "patience"),
         ("finetuning.seeds=0", "finetuning.seeds"),

@@ -27,7 +27,7 @@ SMALL = (
     "recipe.train.checkpoint_every=4",
     "recipe.train.warmup=2",
     "finetuning.settings={epochs: 1, batch_size: 8, max_length: 16, max_train_examples: 16}",
-    "finetuning.sets=[sst2, mrpc]",
+    "finetuning.datasets=[sst2, mrpc]",
 )
 TASKS = ["knowledge_masking", "capitalization_prediction", "token_document_relation", "sentence_reordering"]
 
@@ -61,7 +61,7 @@ def figures(folder: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study of all arms, one seed, with scores."""
+    """A study of all methods, one seed, with scores."""
     place = tmp_path_factory.mktemp("studies")
     return small(place / "whole", "seeds=1", f"finetuning.data={write_glue(place / 'glue_data')}", "finetuning.seeds=2")
 
@@ -69,9 +69,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_arm_trained_every_task_equally_often_as_counted_while_training(whole: Path) -> None:
     made = record(whole)
     assert made["status"] == "done"
-    assert {(run["arm"], run["restart"], run["same_run"]) for run in made["runs"]} == {
-        *((arm, "per_stage", False) for arm in ("continual", "multitask", "continual_multitask", "combined")),
-        *((arm, "never", arm == "multitask") for arm in ("continual", "multitask", "continual_multitask", "combined")),
+    assert {(run["method"], run["restart"], run["same_run"]) for run in made["runs"]} == {
+        *((method, "per_stage", False) for method in ("continual", "multitask", "continual_multitask", "combined")),
+        *(
+            (method, "never", method == "multitask")
+            for method in ("continual", "multitask", "continual_multitask", "combined")
+        ),
     }
     for run in made["runs"]:
         assert run["iterations"] == dict.fromkeys(TASKS, 10)
@@ -86,7 +89,7 @@ def test_every_arm_trained_every_task_equally_often_as_counted_while_training(wh
 
 
 def test_without_combining_a_step_is_one_iteration_and_combining_saves_passes(whole: Path) -> None:
-    passes = {run["arm"]: run["passes"] for run in record(whole)["runs"] if run["restart"] == "per_stage"}
+    passes = {run["method"]: run["passes"] for run in record(whole)["runs"] if run["restart"] == "per_stage"}
     assert passes["continual"] == passes["multitask"] == passes["continual_multitask"] == 40
     assert passes["combined"] < 40
 
@@ -101,7 +104,7 @@ def test_arms_begin_with_the_same_parameters_and_the_same_figures(whole: Path) -
 def test_all_tasks_are_measured_after_every_stage(whole: Path) -> None:
     for run in record(whole)["runs"]:
         ends = [one for one in run["heldout"] if one["at"] == "stage_end"]
-        assert len(ends) == len(run["stages"]) == (1 if run["arm"] == "multitask" else 4)
+        assert len(ends) == len(run["stages"]) == (1 if run["method"] == "multitask" else 4)
         assert all(list(one["tasks"]) == TASKS for one in ends)
 
 
@@ -151,7 +154,7 @@ def test_without_its_record_a_folder_still_takes_no_runs_of_other_settings(whole
 def test_a_study_cut_off_inside_a_run_goes_on_to_the_same_figures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    two = ("seeds=1", "arms=[continual, combined]", "scratch=false", "without_restart=0")
+    two = ("seeds=1", "methods=[continual, combined]", "scratch=false", "seeds_without_restart=0")
     expected = figures(small(tmp_path / "untouched", *two))
     step, taken = Trainer._next_inputs, []
 
@@ -175,7 +178,7 @@ def test_a_study_stopped_while_fine_tuning_trains_no_run_again_nor_when_more_is_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "study"
-    one = ("seeds=1", "arms=[multitask]", "scratch=false", "without_restart=0", "finetuning.sets=[sst2]")
+    one = ("seeds=1", "methods=[multitask]", "scratch=false", "seeds_without_restart=0", "finetuning.datasets=[sst2]")
     data = f"finetuning.data={write_glue(tmp_path / 'glue_data')}"
     with monkeypatch.context() as stopping:
         stopping.setattr(studying, "finetune", _interrupted)
@@ -192,32 +195,32 @@ def test_a_study_stopped_while_fine_tuning_trains_no_run_again_nor_when_more_is_
     assert list(more["scores"]["sst2"]["values"]) == ["0", "1", "2"]
     assert first["scores"]["sst2"]["values"].items() < more["scores"]["sst2"]["values"].items()
     moved = folder.rename(tmp_path / "moved")
-    small(moved, *one, data, "finetuning.seeds=3", "without_restart=1")
+    small(moved, *one, data, "finetuning.seeds=3", "seeds_without_restart=1")
     assert [run["restart"] for run in record(moved)["runs"]] == ["per_stage", "never"]
     capsys.readouterr()
     monkeypatch.setattr(studying, "_run_all", lambda *_: (_ for _ in ()))
-    small(moved, *one[2:], "seeds=1", "arms=[continual]")
+    small(moved, *one[2:], "seeds=1", "methods=[continual]")
     assert "2 finished runs have seeds or methods outside the current settings" in capsys.readouterr().err
     assert (record(moved)["status"], record(moved)["runs"]) == ("running", [])
 
 
 @pytest.mark.slow
 def test_runs_side_by_side_give_the_figures_of_one_after_the_other_with_a_seed_added_later(tmp_path: Path) -> None:
-    one = ("arms=[multitask]", "scratch=false", "without_restart=0")
+    one = ("methods=[multitask]", "scratch=false", "seeds_without_restart=0")
     small(tmp_path / "in-turn", "seeds=1", *one)
     small(tmp_path / "in-turn", "seeds=2", *one)
     ernie2.study("smoke", [f"folder={tmp_path / 'beside'}", *SMALL, "seeds=2", *one], parallel=2)
     assert figures(tmp_path / "beside") == figures(tmp_path / "in-turn")
     assert "Pre-training" in (tmp_path / "beside/logs/per_stage-seed-1-multitask.log").read_text(encoding="utf-8")
-    assert analyse(record(tmp_path / "beside")).arms[0].seeds == (0, 1)
+    assert analyse(record(tmp_path / "beside")).methods[0].seeds == (0, 1)
 
 
 @pytest.mark.parametrize(
     ("overrides", "error", "said"),
     [
         (["finetuning.data=nowhere"], DataError, "nowhere"),
-        (["finetuning.sets=[squad]"], DataError, "no dataset is called 'squad'"),
-        (["finetuning.sets=[msra_ner]"], ConfigError, "msra_ner is a tagging task"),
+        (["finetuning.datasets=[squad]"], DataError, "no dataset is called 'squad'"),
+        (["finetuning.datasets=[msra_ner]"], ConfigError, "msra_ner is a tagging task"),
         (["finetuning.settings={bach: 8}"], ConfigError, "bach: there is no such key. Did you mean 'batch'?"),
         (["finetuning.settings={betas: [0.9, x]}"], ConfigError, r"betas: must be a number \(got 'x'\)"),
         (
@@ -263,9 +266,9 @@ def _interrupted(*_: Any, **__: Any) -> None:
 
 def _metrics(folder: Path, run: dict[str, Any]) -> Path:
     restart = "per_stage" if run["same_run"] else run["restart"]
-    return folder / "runs" / restart / f"seed-{run['seed']}" / run["arm"] / "metrics.jsonl"
+    return folder / "runs" / restart / f"seed-{run['seed']}" / run["method"] / "metrics.jsonl"
 
 
 def _tuned(folder: Path, run: dict[str, Any]) -> Path:
     restart = "per_stage" if run["same_run"] else run["restart"]
-    return folder / "finetuned" / restart / f"seed-{run['seed']}" / run["arm"]
+    return folder / "finetuned" / restart / f"seed-{run['seed']}" / run["method"]

@@ -36,8 +36,8 @@ def write_run(study: Path, name: str, *, status: str = "done", fingerprint: str 
     """A run of two stages: 4 iterations of a, then 2 of a and 3 of b, two of which shared a step."""
     run = study / "runs" / name
     run.mkdir(parents=True)
-    restart, seed, arm = name.split("/")
-    planned = PlannedRun(int(seed.removeprefix("seed-")), restart, arm)  # type: ignore[arg-type]
+    restart, seed, method = name.split("/")
+    planned = PlannedRun(int(seed.removeprefix("seed-")), restart, method)  # type: ignore[arg-type]
     recipe = load_recipe(run_recipe(planned, settings(study))).model_dump(mode="json")
     recipe["tasks"] = {
         task: find_task(task).Options.model_validate(options).model_dump(mode="json")
@@ -76,7 +76,7 @@ def test_a_run_is_told_as_it_was_counted_while_it_trained(tmp_path: Path) -> Non
     write_run(tmp_path, "per_stage/seed-0/continual")
     record = made(tmp_path)
     (run,) = record["runs"]
-    assert (run["arm"], run["restart"], run["seed"], run["same_run"]) == ("continual", "per_stage", 0, False)
+    assert (run["method"], run["restart"], run["seed"], run["same_run"]) == ("continual", "per_stage", 0, False)
     assert run["iterations"] == {"a": 6, "b": 3}
     assert (run["steps"], run["passes"], run["tokens"], run["seconds"]) == (8, 16, 1800, 6.5)  # 2 packs a step
     assert run["stages"] == [
@@ -190,13 +190,14 @@ def test_what_differs_from_the_study_in_the_folder_is_named_with_both_values(tmp
         told.value
     )
     with pytest.raises(ConfigError, match=r"recipe\.encoder\.heads=2, now not set; .*; and 6 more\. Choose"):
-        check_same_study(before, settings(tmp_path, "recipe.encoder={}", "transfer_at=0.5", "recipe.train={}"))
+        check_same_study(before, settings(tmp_path, "recipe.encoder={}", "forward_transfer_at=0.5", "recipe.train={}"))
 
 
 @pytest.mark.parametrize(
     "override",
     [
-        "seeds=4", "arms=[continual]", "scratch=true", "without_restart=0", "keep=true", "finetuning.data=elsewhere",
+        "seeds=4", "methods=[continual]", "scratch=true", "seeds_without_restart=0",
+        "keep_checkpoints=true", "finetuning.data=elsewhere",
         "finetuning.seeds=7", "folder=moved", "recipe.about=other words",
     ],
 )  # fmt: skip
@@ -250,17 +251,17 @@ def _heldout(step: int, stage: int, at: str, iterations: dict[str, int]) -> dict
 
 
 def test_the_text_of_a_record_has_a_line_a_run_and_reads_back_the_same(tmp_path: Path) -> None:
-    record = {"kind": "study", "arms": [], "runs": [{"arm": "é", "x": [1, None]}, {"arm": "b"}], "scratch": []}
+    record = {"kind": "study", "methods": [], "runs": [{"method": "é", "x": [1, None]}, {"method": "b"}], "scratch": []}
     text = serialise_record(record).decode()
     (tmp_path / "study.json").write_text(text, encoding="utf-8")
     assert read_record(tmp_path / "study.json") == record
     assert text.splitlines()[:-2] == [
         "{",
         '"kind": "study",',
-        '"arms": [],',
+        '"methods": [],',
         '"runs": [',
-        '{"arm":"é","x":[1,null]},',
-        '{"arm":"b"}',
+        '{"method":"é","x":[1,null]},',
+        '{"method":"b"}',
         "],",
         '"scratch": [],',
     ]

@@ -61,7 +61,7 @@ def render_html(analysis: Analysis) -> str:
 
 def render_svg(study: Record) -> str:
     """Return the chart as SVG, without XML declaration, so that it can be embedded in a page."""
-    titles = [(number % LINE_STYLES, method.title) for number, method in enumerate(study.arms)]
+    titles = [(number % LINE_STYLES, method.title) for number, method in enumerate(study.methods)]
     return render_template("forgetting.svg.jinja", panels=list(accuracy_panels(study)), titles=titles)
 
 
@@ -69,7 +69,7 @@ def accuracy_panels(study: Record) -> Iterator[Panel]:
     """Yield one panel per task, in the order of the record, from the finished runs under the main rule."""
     for task in study.tasks:
         lines = []
-        for number, method in enumerate(study.arms):
+        for number, method in enumerate(study.methods):
             of_seeds = [
                 points for run in study.finished_runs(method.name, MAIN_RULE) if (points := _points(run, task.name))
             ]

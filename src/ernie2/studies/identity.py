@@ -20,8 +20,8 @@ from ernie2.training.environment import check_rules
 from ernie2.training.run_record import read_run
 
 _STUDY_MAY_CHANGE = (
-    "folder", "seeds", "arms", "scratch", "without_restart", "keep", "finetuning.data", "finetuning.seeds",
-    "recipe.name", "recipe.about",
+    "folder", "seeds", "methods", "scratch", "seeds_without_restart", "keep_checkpoints",
+    "finetuning.data", "finetuning.seeds", "recipe.name", "recipe.about",
 )  # fmt: skip
 """Settings of a study that do not affect existing runs."""
 _RUN_MAY_DIFFER = ("run", "name", "about", "shards.folder")
@@ -41,7 +41,7 @@ def check_same_study(record: Mapping[str, Any] | None, settings: StudySettings) 
     if differing := _differences(before, now, ", now ", _STUDY_MAY_CHANGE.__contains__):
         raise ConfigError(
             f"{settings.folder} contains a study with other settings: {differing}. Choose another folder (folder=…) "
-            "or use the original settings; seeds, arms, and runs from scratch and without restarts may be added."
+            "or use the original settings; seeds, methods, and runs from scratch and without restarts may be added."
         )
 
 

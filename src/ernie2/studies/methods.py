@@ -64,10 +64,10 @@ def planned_runs(settings: StudySettings, recipe: Recipe) -> list[PlannedRun]:
     later = [task for stage in _introductions(recipe)[1:] for task in stage.tasks] if settings.scratch else []
     runs: list[PlannedRun] = []
     for seed in range(settings.seeds):
-        runs += [PlannedRun(seed, MAIN_RULE, method) for method in settings.arms]
+        runs += [PlannedRun(seed, MAIN_RULE, method) for method in settings.methods]
         runs += [PlannedRun(seed, MAIN_RULE, task=task) for task in later]
-        if seed < settings.without_restart:
-            runs += [PlannedRun(seed, SENSITIVITY_RULE, name) for name in settings.arms if name != SINGLE_STAGE]
+        if seed < settings.seeds_without_restart:
+            runs += [PlannedRun(seed, SENSITIVITY_RULE, name) for name in settings.methods if name != SINGLE_STAGE]
     return runs
 
 
@@ -98,7 +98,7 @@ def run_recipe(planned: PlannedRun, settings: StudySettings) -> dict[str, Any]:
     else:
         assert planned.task is not None
         steps = iterations_per_task(recipe)
-        part = max(1, round(settings.transfer_at * steps[planned.task]))
+        part = max(1, round(settings.forward_transfer_at * steps[planned.task]))
         stages |= {"method": "continual", "combine": False, "steps": part, "order": None}
         values["tasks"] = {planned.task: values["tasks"][planned.task]}
         train["warmup"] = warmup_steps(recipe.train, max(steps.values()))

@@ -48,7 +48,7 @@ def build_record(settings: StudySettings, recipe: Recipe, *, parallel: int = 1, 
             scratch.append(_scratch_run(planned, run, lines))
             continue
         runs.append(_run(planned, run, lines) | {"scores": _scores(planned, settings)})
-        if planned.method == SINGLE_STAGE and planned.seed < settings.without_restart:
+        if planned.method == SINGLE_STAGE and planned.seed < settings.seeds_without_restart:
             runs.append({**runs[-1], "restart": SENSITIVITY_RULE, "same_run": True})
     by_shards = {run.data.fingerprint: run.recipe["run"] for run in run_records}
     if len(by_shards) > 1:
@@ -66,11 +66,11 @@ def build_record(settings: StudySettings, recipe: Recipe, *, parallel: int = 1, 
         "settings": settings.model_dump(mode="json"),
         **_common(run_records, recipe.shards.share, parallel),
         "steps": steps,
-        "transfer_at": settings.transfer_at,
+        "forward_transfer_at": settings.forward_transfer_at,
         "tasks": [
             {key: getattr(known.get(name), key, None) or name for key in ("name", "title", "level")} for name in steps
         ],
-        "arms": [asdict(STUDY_METHODS[name]) for name in settings.arms],
+        "methods": [asdict(STUDY_METHODS[name]) for name in settings.methods],
         "runs": runs,
         "scratch": scratch,
     }
@@ -157,7 +157,7 @@ def _run(planned: PlannedRun, run: RunRecord, lines: Sequence[_Line]) -> dict[st
     for line in ends:
         iterations.update(line["iterations"])
     return {
-        "arm": planned.method,
+        "method": planned.method,
         "restart": planned.restart,
         "seed": planned.seed,
         "same_run": False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -23,9 +23,11 @@ MethodName = Literal["continual", "multitask", "continual_multitask", "combined"
 class FinetuningSettings(SettingsModel):
     """Fine-tuning of every pre-trained encoder of a study."""
 
+    RENAMED: ClassVar = {"sets": "datasets"}
+
     data: PathText | None = None
     """The folder of the datasets, as in `ernie2 finetune --data`; null: no fine-tuning."""
-    sets: tuple[str, ...] = ("mnli", "sst2", "mrpc")
+    datasets: tuple[str, ...] = ("mnli", "sst2", "mrpc")
     """Names of datasets; by default those of Table 7."""
     seeds: int = Field(default=3, ge=1, le=1_000)
     """Fine-tuning runs per encoder and dataset."""
@@ -44,20 +46,27 @@ class FinetuningSettings(SettingsModel):
 class StudySettings(SettingsModel):
     """A comparison of learning methods like Table 7 of the paper."""
 
+    RENAMED: ClassVar = {
+        "arms": "methods",
+        "without_restart": "seeds_without_restart",
+        "transfer_at": "forward_transfer_at",
+        "keep": "keep_checkpoints",
+    }
+
     folder: PathText
     """The output folder."""
     seeds: int = Field(default=5, ge=1, le=1_000)
     """Pre-training seeds 0 to seeds - 1, each with every method."""
-    arms: tuple[MethodName, ...] = Field(default=get_args(MethodName), min_length=1)
+    methods: tuple[MethodName, ...] = Field(default=get_args(MethodName), min_length=1)
     """The methods to compare; `combined` is continual_multitask with stages.combine."""
-    without_restart: int = Field(default=1, ge=0)
+    seeds_without_restart: int = Field(default=1, ge=0)
     """Number of seeds that also run with train.restart=never, to measure the effect of the schedule; 0: none."""
-    transfer_at: float = Field(default=0.1, gt=0, le=1)
+    forward_transfer_at: float = Field(default=0.1, gt=0, le=1)
     """Forward transfer is measured after this share of a task's iterations."""
     scratch: bool = True
     """Also train each later task from scratch for that share of its iterations, as the reference of forward
     transfer."""
-    keep: bool = False
+    keep_checkpoints: bool = False
     """Keep checkpoints and fine-tuned models; false: delete them once their results are recorded (hf/ and records
     stay)."""
     finetuning: FinetuningSettings = FinetuningSettings()
@@ -68,10 +77,10 @@ class StudySettings(SettingsModel):
 
     @model_validator(mode="after")
     def _check_methods(self) -> StudySettings:
-        if len(set(self.arms)) < len(self.arms):
-            raise ValueError(f"arms contains a method twice: {', '.join(self.arms)}")
-        if self.without_restart > self.seeds:
-            raise ValueError(f"without_restart={self.without_restart} is more than seeds={self.seeds}")
+        if len(set(self.methods)) < len(self.methods):
+            raise ValueError(f"methods contains a method twice: {', '.join(self.methods)}")
+        if self.seeds_without_restart > self.seeds:
+            raise ValueError(f"seeds_without_restart={self.seeds_without_restart} is more than seeds={self.seeds}")
         return self
 
     def checked_recipe(self) -> Recipe:
@@ -80,7 +89,7 @@ class StudySettings(SettingsModel):
         if given := [key for key in _SET_BY_STUDY if any(one.startswith(f"{key}.") for one in keys)]:
             raise ConfigError(
                 f"recipe: {', '.join(given)}: the study sets this for every run; remove it. Set seeds with seeds=…, "
-                "methods with arms=…, runs without restarts with without_restart=…"
+                "methods with methods=…, runs without restarts with seeds_without_restart=…"
             )
         recipe = load_recipe(self.filled_recipe())
         if recipe.stages.patience is not None:

@@ -84,10 +84,10 @@ def _study(settings: StudySettings, recipe: Recipe, folder: Path, preset: str, p
 
     analysis = write_record()  # before the first run, so that the folder records the settings of the study
     runs = before.get("runs") or ()
-    if excluded := sum(run["seed"] >= settings.seeds or run["arm"] not in settings.arms for run in runs):
+    if excluded := sum(run["seed"] >= settings.seeds or run["method"] not in settings.methods for run in runs):
         log_warning(
             f"{excluded} finished runs have seeds or methods outside the current settings (seeds={settings.seeds}, "
-            f"arms={','.join(settings.arms)}). They are not in the record now, but stay in {settings.folder}."
+            f"methods={','.join(settings.methods)}). They are not in the record now, but stay in {settings.folder}."
         )
     try:
         with closing(_run_all(left, settings, workers)) as completed:
@@ -133,11 +133,11 @@ def _write_outputs(folder: Path, record: Mapping[str, Any]) -> Analysis:
 def _check_datasets(settings: StudySettings, recipe: Recipe) -> None:
     """Load every dataset and its settings once, so that a study does not fail on a missing one after days."""
     tuning = settings.finetuning
-    for name in tuning.sets:
+    for name in tuning.datasets:
         dataset = find_dataset(name)
         if dataset.head not in ("classification", "regression"):
             raise ConfigError(
-                f"finetuning.sets: {name} is a {dataset.head} task; a study needs datasets for classification or "
+                f"finetuning.datasets: {name} is a {dataset.head} task; a study needs datasets for classification or "
                 "regression, which have one score."
             )
         apply_assignments(settings_for(dataset.name, size_for(recipe.encoder.layers)), tuning.assignments)
@@ -158,7 +158,7 @@ def _missing_scores(planned: PlannedRun, settings: StudySettings) -> list[str]:
     if planned.method is None or tuning.data is None:
         return []
     scored = {name: len(seeds) for name, seeds, _ in finetuning_results(planned, settings)}
-    return [name for name in tuning.sets if scored.get(name, 0) < tuning.seeds]
+    return [name for name in tuning.datasets if scored.get(name, 0) < tuning.seeds]
 
 
 def _run_all(left: Sequence[PlannedRun], settings: StudySettings, workers: int) -> Generator[PlannedRun, None, None]:
@@ -185,10 +185,10 @@ def _run_one(planned: PlannedRun, settings: StudySettings) -> None:
     for name in _missing_scores(planned, settings):
         target = planned.scores(settings) / name
         finetune(run / "hf", name, tuning.data, seeds=tuning.seeds, settings=tuning.assignments, out=target)
-        if not settings.keep:
+        if not settings.keep_checkpoints:
             for model in target.glob("*/seed-*/model"):
                 discard(model)
-    if not settings.keep:
+    if not settings.keep_checkpoints:
         discard(run / "checkpoints")
 
 

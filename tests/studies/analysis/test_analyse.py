@@ -21,15 +21,15 @@ def record(whole):
     return copy.deepcopy(whole)
 
 
-def runs_of(record, arm, restart="per_stage"):
-    return {run["seed"]: run for run in record["runs"] if (run["arm"], run["restart"]) == (arm, restart)}
+def runs_of(record, method, restart="per_stage"):
+    return {run["seed"]: run for run in record["runs"] if (run["method"], run["restart"]) == (method, restart)}
 
 
-def score(record, dataset, arms, restart="per_stage"):
-    """Gives the arm's runs of each seed these fine-tuning values: arm → one list a seed."""
-    for arm, seeds in arms.items():
+def score(record, dataset, methods, restart="per_stage"):
+    """Gives the method's runs of each seed these fine-tuning values: method → one list a seed."""
+    for method, seeds in methods.items():
         for seed, values in enumerate(seeds):
-            target = runs_of(record, arm, restart)[seed]["scores"][dataset]
+            target = runs_of(record, method, restart)[seed]["scores"][dataset]
             target["values"] = {str(index): value for index, value in enumerate(values)}
 
 
@@ -37,8 +37,8 @@ def comparison(analysis, first, second, what):
     return next(one for one in analysis.comparisons if (*one.pair, one.figure) == (first, second, what))
 
 
-def arm(analysis, name):
-    return next(one for one in analysis.arms if one.name == name)
+def method(analysis, name):
+    return next(one for one in analysis.methods if one.name == name)
 
 
 def test_twice_the_same_record_gives_the_same_digits(record):
@@ -61,7 +61,7 @@ def test_exchanging_two_arms_negates_their_differences_to_the_digit(record):
     before = analyse(record)
     other = {"continual_multitask": "continual", "continual": "continual_multitask"}
     for run in record["runs"]:
-        run["arm"] = other.get(run["arm"], run["arm"])
+        run["method"] = other.get(run["method"], run["method"])
     after = analyse(record)
     for what in ("mnli accuracy", "mean of the scores", "held-out accuracy, mean over tasks", "mean forgetting"):
         one, swapped = (comparison(found, "continual_multitask", "continual", what) for found in (before, after))
@@ -72,7 +72,7 @@ def test_exchanging_two_arms_negates_their_differences_to_the_digit(record):
 
 def test_a_score_is_the_mean_over_fine_tuning_runs_and_then_over_seeds(record):
     score(record, "mnli", {"continual": [[60.0, 62.0, 64.0], [66.0, 66.0], [70.0]]})
-    result = arm(analyse(record), "continual")
+    result = method(analyse(record), "continual")
     found = result.scores["mnli"]
     facts = found.facts
     assert (facts.split, facts.metric, facts.train, facts.dev) == ("dev_matched", "accuracy", 3000, 1000)
@@ -128,7 +128,7 @@ def test_one_seed_tells_nothing():
     analysis = analyse(study_record(seeds=(3,), sensitivity=()))
     assert {one.verdict for one in analysis.comparisons} == {"one seed: no verdict"}
     assert not any(one.difference.direction for one in analysis.comparisons)
-    one = analysis.arms[0]
+    one = analysis.methods[0]
     assert all(one.figure("score", name).low is score.sd_pretraining is None for name, score in one.scores.items())
     assert len(analysis.ratios) == 2
     assert all(ratio.endswith("; one seed: no verdict") for ratio in analysis.ratios)
@@ -136,7 +136,7 @@ def test_one_seed_tells_nothing():
 
 
 def test_the_figures_of_a_task_come_from_its_evaluations(record):
-    found = arm(analyse(record), "continual")
+    found = method(analyse(record), "continual")
     runs = runs_of(record, "continual")
     last = {seed: run["heldout"][-1]["tasks"]["knowledge_masking"]["accuracy"] for seed, run in runs.items()}
     own = {seed: run["heldout"][10]["tasks"]["knowledge_masking"]["accuracy"] for seed, run in runs.items()}
@@ -157,7 +157,7 @@ def test_the_figures_of_a_task_come_from_its_evaluations(record):
 
 
 def test_multi_task_learning_has_one_stage_and_so_no_forgetting(record):
-    found = arm(analyse(record), "multitask")
+    found = method(analyse(record), "multitask")
     assert found.figure("forgetting") is found.figure("backward") is None
     assert found.figure("forward") is not None
     whats = {one.figure for one in analyse(record).comparisons if one.second.name == "multitask"}
@@ -165,7 +165,7 @@ def test_multi_task_learning_has_one_stage_and_so_no_forgetting(record):
 
 
 def test_means_over_tasks_are_taken_within_a_seed(record):
-    found = arm(analyse(record), "continual_multitask")
+    found = method(analyse(record), "continual_multitask")
     for seed, mean in found.figure("final").values.items():
         assert mean == pytest.approx(sum(found.figure("final", task).values[seed] for task in TASKS) / 4)
     assert set(found.figure("forgetting").values) == {0, 1, 2}
@@ -176,7 +176,7 @@ def test_a_mean_over_tasks_is_not_taken_over_fewer_of_them(record):
         for evaluation in run["heldout"]:
             evaluation["tasks"]["capitalization_prediction"]["accuracy"] = None
     analysis = analyse(record)
-    found = arm(analysis, "continual")
+    found = method(analysis, "continual")
     assert found.figure("final") is found.figure("forgetting") is None
     assert [task for task in TASKS if found.figure("final", task)] == [TASKS[0], TASKS[2], TASKS[3]]
     assert "continual has no held-out accuracy of Capitalization for seeds 0, 1 and 2." in analysis.notes
@@ -227,12 +227,14 @@ def test_an_unfinished_study_is_analysed_as_far_as_it_goes(record):
     record["status"] = "running"
     record["scratch"] = []
     record["runs"] = [
-        run for run in record["runs"] if run["restart"] == "per_stage" and run["arm"] != "combined" and run["seed"] < 2
+        run
+        for run in record["runs"]
+        if run["restart"] == "per_stage" and run["method"] != "combined" and run["seed"] < 2
     ]
     del record["runs"][-1]  # continual_multitask, seed 1
     runs_of(record, "multitask")[1]["scores"] = {}
     analysis = analyse(record)
-    assert [one.seeds for one in analysis.arms] == [(0, 1), (0, 1), (0,)]
+    assert [one.seeds for one in analysis.methods] == [(0, 1), (0, 1), (0,)]
     assert analysis.sensitivity == ()
     assert {one.pair for one in analysis.comparisons} == {
         ("continual_multitask", "multitask"),
@@ -258,20 +260,20 @@ def test_a_run_that_is_not_at_its_end_is_left_out_and_named(record):
     run = runs_of(record, "continual")[1]
     run["heldout"] = run["heldout"][:-1]
     analysis = analyse(record)
-    assert arm(analysis, "continual").seeds == (0, 2)
+    assert method(analysis, "continual").seeds == (0, 2)
     assert "continual (per_stage), seed 1 has not finished its last stage and is excluded." in analysis.notes
 
 
 def test_a_study_without_any_run_has_notes_only():
     analysis = analyse(study_record(seeds=(), sensitivity=()) | {"status": "running"})
-    assert analysis.arms == analysis.sensitivity == analysis.comparisons == analysis.ratios == ()
+    assert analysis.methods == analysis.sensitivity == analysis.comparisons == analysis.ratios == ()
     assert len(analysis.notes) == 1 + 4 + 3
 
 
 def test_no_mean_leaves_out_a_fine_tuning_run_that_diverged(record):
     score(record, "mnli", {"continual": [[60.0, 62.0], [66.0, None], [70.0, 71.0]]})
     analysis = analyse(record)
-    found = arm(analysis, "continual")
+    found = method(analysis, "continual")
     assert found.figure("score", "mnli") is found.scores["mnli"].sd_finetuning is found.figure("score") is None
     assert any("of the fine-tuning runs, 1 of 6 on mnli diverged. No mean is given" in one for one in analysis.notes)
     assert not any("has no mnli score" in one for one in analysis.notes)
@@ -280,10 +282,10 @@ def test_no_mean_leaves_out_a_fine_tuning_run_that_diverged(record):
 def test_where_every_fine_tuning_run_diverged_there_is_no_estimate(record):
     score(record, "mnli", {"continual": [[None, None]] * 3})
     analysis = analyse(record)
-    assert arm(analysis, "continual").figure("score", "mnli") is None
-    found = arm(analysis, "continual").scores["mnli"]
+    assert method(analysis, "continual").figure("score", "mnli") is None
+    found = method(analysis, "continual").scores["mnli"]
     assert (found.facts.metric, found.runs, found.diverged) == ("accuracy", 6, 6)
-    assert arm(analysis, "continual").figure("score") is None
+    assert method(analysis, "continual").figure("score") is None
     assert any("of the fine-tuning runs, 6 of 6 on mnli diverged" in note for note in analysis.notes)
 
 
@@ -302,9 +304,9 @@ def test_arms_of_unequal_iterations_are_not_compared(record):
 
 
 def test_runs_that_gave_one_answer_to_all_are_counted_apart_from_those_given_up() -> None:
-    record = study_record(seeds=(0, 1), sensitivity=(0,), arms=("continual", "multitask"))
+    record = study_record(seeds=(0, 1), sensitivity=(0,), methods=("continual", "multitask"))
     for run in record["runs"]:
-        if run["arm"] == "continual":
+        if run["method"] == "continual":
             run["scores"]["mrpc"]["diverged"] = {"1": "one answer"}
             if run["restart"] == "per_stage" and run["seed"] == 0:
                 run["scores"]["mrpc"]["values"]["2"] = None

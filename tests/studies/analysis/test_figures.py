@@ -14,7 +14,7 @@ def evaluation(step, stage, at, iterations, **accuracies):
 
 
 RUN = Run(
-    arm="continual_multitask",
+    method="continual_multitask",
     restart="per_stage",
     seed=0,
     initial="00",

@@ -19,14 +19,16 @@ def record(whole):
     return copy.deepcopy(whole)
 
 
-def run_of(record, arm, seed, restart="per_stage"):
-    return next(run for run in record["runs"] if (run["arm"], run["seed"], run["restart"]) == (arm, seed, restart))
+def run_of(record, method, seed, restart="per_stage"):
+    return next(
+        run for run in record["runs"] if (run["method"], run["seed"], run["restart"]) == (method, seed, restart)
+    )
 
 
 def test_a_record_is_read_with_its_runs_in_order(record):
     record["runs"].reverse()
     made = parse_record(record)
-    keys = [(run.arm, run.restart, run.seed) for run in made.runs]
+    keys = [(run.method, run.restart, run.seed) for run in made.runs]
     assert keys == sorted(keys)
     assert len(keys) == 4 * 3 + 4 * 2
     assert made.finished_runs("continual", "never")[1].seed == 1
@@ -111,7 +113,7 @@ def test_two_runs_of_one_arm_rule_and_seed_are_refused(record):
 
 
 def test_names_that_the_record_does_not_list_are_refused(record):
-    run_of(record, "combined", 1)["arm"] = "combinde"
+    run_of(record, "combined", 1)["method"] = "combinde"
     with pytest.raises(DataError, match="'combinde' in its runs"):
         parse_record(record)
 

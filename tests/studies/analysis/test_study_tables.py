@@ -144,7 +144,7 @@ def test_one_seed_is_said_in_every_cell_and_no_interval_is_shown():
 
 
 @pytest.mark.parametrize(
-    ("arms", "runs", "said"),
+    ("methods", "runs", "said"),
     [
         (
             ["continual", "combined"],
@@ -163,9 +163,9 @@ def test_one_seed_is_said_in_every_cell_and_no_interval_is_shown():
         ),
     ],
 )
-def test_where_nothing_is_compared_the_text_says_why(arms, runs, said):
-    record = study_record(arms=arms, seeds=(0, 1), sensitivity=())
-    record["runs"] = [run for run in record["runs"] if (run["arm"], run["seed"]) in runs]
+def test_where_nothing_is_compared_the_text_says_why(methods, runs, said):
+    record = study_record(methods=methods, seeds=(0, 1), sensitivity=())
+    record["runs"] = [run for run in record["runs"] if (run["method"], run["seed"]) in runs]
     assert said in written(record)
 
 
@@ -180,7 +180,7 @@ def test_a_study_without_runs_has_a_text():
 
 def test_a_part_of_the_seeds_is_named_in_its_cell(record):
     record = copy.deepcopy(record)
-    run = next(run for run in record["runs"] if run["arm"] == "continual" and run["seed"] == 2)
+    run = next(run for run in record["runs"] if run["method"] == "continual" and run["seed"] == 2)
     run["scores"] = {}
     cells = rows(section(written(record), "## Scores after fine-tuning, in percent"))
     assert all(cell.endswith(", 2 seeds)") for cell in cells[0][1:])

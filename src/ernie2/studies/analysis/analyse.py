@@ -27,12 +27,12 @@ from ernie2.studies.analysis.schema import MAIN_RULE, SENSITIVITY_RULE, Record, 
 class Analysis:
     """The content of the tables and the page.
 
-    `arms` are the methods under the main rule, `sensitivity` those that also ran without restarts of the schedule, in
+    `methods` ran under the main rule, `sensitivity` those that also ran without restarts of the schedule, in
     the order of the record. `ratios` (of forgetting) and `notes` are sentences.
     """
 
     record: Record
-    arms: tuple[MethodResult, ...]
+    methods: tuple[MethodResult, ...]
     sensitivity: tuple[MethodResult, ...]
     comparisons: tuple[Comparison, ...]
     ratios: tuple[str, ...]
@@ -64,10 +64,10 @@ def _runs(record: Record, main: Sequence[MethodResult]) -> Iterator[str]:
         yield "The study is not finished: these are preliminary figures."
     for run in record.runs:
         if not run.finished:
-            which = f"{record.title(run.arm)} ({run.restart}), seed {run.seed}"
+            which = f"{record.title(run.method)} ({run.restart}), seed {run.seed}"
             yield f"{which} has not finished its last stage and is excluded."
     seeds = {one.name: one.seeds for one in main}
-    for method in record.arms:
+    for method in record.methods:
         if method.name not in seeds:
             yield f"{method.title} has no finished run yet and is not compared."
     if len(set(seeds.values())) > 1:

@@ -80,13 +80,17 @@ def compare(main: Sequence[MethodResult], sensitivity: Sequence[MethodResult]) -
         for what, unit, key in _figures(first, second):
             change = difference(first.figure(*key), second.figure(*key))
             if change is not None:
-                figures = (never[arm.name].figure(*key) if arm.name in never else None for arm in (first, second))
+                figures = (
+                    never[method.name].figure(*key) if method.name in never else None for method in (first, second)
+                )
                 comparisons.append(Comparison(first, second, what, unit, change, difference(*figures)))
     return tuple(comparisons)
 
 
-def _pairs(arms: Sequence[MethodResult], names: Sequence[tuple[str, str]]) -> list[tuple[MethodResult, MethodResult]]:
-    by_name = {one.name: one for one in arms}
+def _pairs(
+    methods: Sequence[MethodResult], names: Sequence[tuple[str, str]]
+) -> list[tuple[MethodResult, MethodResult]]:
+    by_name = {one.name: one for one in methods}
     return [(by_name[one], by_name[other]) for one, other in names if one in by_name and other in by_name]
 
 
@@ -143,7 +147,7 @@ def paper_order(comparisons: Sequence[Comparison]) -> str:
 
 def _figures(first: MethodResult, second: MethodResult) -> Iterator[tuple[str, int, tuple[str, str]]]:
     """Yield name, unit and key of the figures that both methods may have, in the order of the tables."""
-    metrics, others = ({name: one.facts.metric for name, one in arm.scores.items()} for arm in (first, second))
+    metrics, others = ({name: one.facts.metric for name, one in method.scores.items()} for method in (first, second))
     shared = [name for name, metric in metrics.items() if others.get(name) == metric]
     yield from ((f"{name} {metrics[name]}", POINTS, (SCORE, name)) for name in shared)
     if len(shared) > 1:

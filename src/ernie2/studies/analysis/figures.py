@@ -77,7 +77,7 @@ class MethodResult:
 
 def method_results(record: Record, restart: str) -> tuple[MethodResult, ...]:
     """Return the results of every method that has a finished run under the rule, in the order of the record."""
-    runs = {method: record.finished_runs(method.name, restart) for method in record.arms}
+    runs = {method: record.finished_runs(method.name, restart) for method in record.methods}
     return tuple(_method_result(record, method, finished) for method, finished in runs.items() if finished)
 
 
@@ -150,7 +150,7 @@ def _forward(record: Record, run: Run, task: str) -> float | None:
     alone = by_rule.get(run.restart, by_rule.get(MAIN_RULE))
     if alone is None or task not in record.steps:
         return None
-    point = min(record.transfer_at * record.steps[task], alone.iterations)
+    point = min(record.forward_transfer_at * record.steps[task], alone.iterations)
     return forward_transfer(run, alone.heldout, task, point)
 
 

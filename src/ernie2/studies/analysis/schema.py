@@ -112,7 +112,7 @@ class Scores:
 class Run:
     """One pre-training run; `iterations` were counted while it trained."""
 
-    arm: str
+    method: str
     restart: str
     seed: int
     initial: str
@@ -132,7 +132,7 @@ class Run:
         return last is not None and last.at_end and last.stage == len(self.stages) - 1
 
     def __str__(self) -> str:
-        return f"method {self.arm!r} ({self.restart})"
+        return f"method {self.method!r} ({self.restart})"
 
 
 @dataclass(frozen=True)
@@ -159,10 +159,10 @@ class Record:
 
     status: str
     tasks: tuple[Named, ...]
-    arms: tuple[Named, ...]
-    runs: Annotated[tuple[Run, ...], _sorted_by("arm", "restart", "seed")]
+    methods: tuple[Named, ...]
+    runs: Annotated[tuple[Run, ...], _sorted_by("method", "restart", "seed")]
     steps: Mapping[str, int]
-    transfer_at: float
+    forward_transfer_at: float
     settings: Mapping[str, Any]
     scratch: Annotated[tuple[Scratch, ...], _sorted_by("task", "restart", "seed")] = ()
     preset: str = "own settings"
@@ -172,13 +172,13 @@ class Record:
     encoder: Mapping[str, Any] = Field(default_factory=dict)
     batch_tokens: int | None = None
 
-    def finished_runs(self, arm: str, restart: str) -> tuple[Run, ...]:
+    def finished_runs(self, method: str, restart: str) -> tuple[Run, ...]:
         """Return the finished runs of a method under a rule, by ascending seed."""
-        return tuple(run for run in self.runs if (run.arm, run.restart) == (arm, restart) and run.finished)
+        return tuple(run for run in self.runs if (run.method, run.restart) == (method, restart) and run.finished)
 
-    def title(self, arm: str) -> str:
+    def title(self, method: str) -> str:
         """Return the title of a method."""
-        return next((one.title for one in self.arms if one.name == arm), arm)
+        return next((one.title for one in self.methods if one.name == method), method)
 
 
 _RECORD = TypeAdapter(Record)
@@ -239,8 +239,8 @@ _DIFFERENT_ITERATIONS = (
     "compared at equal iterations only. A stage ended early: run the study without recipe.stages.patience."
 )
 _DIFFERENT_DATA = (
-    "{key[0]}: the {key[1]} is {value} for method {run.arm!r}, seed {run.seed}, and {expected} for method "
-    "{other.arm!r}, seed {other.seed}; scores on different data are not compared. Fine-tune one of them again."
+    "{key[0]}: the {key[1]} is {value} for method {run.method!r}, seed {run.seed}, and {expected} for method "
+    "{other.method!r}, seed {other.seed}; scores on different data are not compared. Fine-tune one of them again."
 )
 _FACTS = {
     "metric": "metric",
@@ -261,13 +261,13 @@ def _check_equal(facts: Iterable[tuple[Hashable, Any, Run | Scratch]], message: 
 
 
 def _check_names(study: Record) -> None:
-    methods, tasks = {method.name for method in study.arms}, {task.name for task in study.tasks}
-    places = [("runs", run.arm, methods) for run in study.runs]
+    methods, tasks = {method.name for method in study.methods}, {task.name for task in study.tasks}
+    places = [("runs", run.method, methods) for run in study.runs]
     places += [("scratch", one.task, tasks) for one in study.scratch]
     places += [("stages", task, tasks) for run in study.runs for stage in run.stages for task in stage.introduced]
     for where, name, known in places:
         if name not in known:
             raise DataError(f"the study's record has an unknown name {name!r} in its {where}. Known: {sorted(known)}.")
-    for (method, restart, seed), runs in Counter((run.arm, run.restart, run.seed) for run in study.runs).items():
+    for (method, restart, seed), runs in Counter((run.method, run.restart, run.seed) for run in study.runs).items():
         if runs > 1:
             raise DataError(f"the study's record has two runs of method {method!r}, {restart}, seed {seed}.")

@@ -37,7 +37,7 @@ Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 
 def template_values(analysis: Analysis) -> dict[str, Any]:
     """Return the values for `study.jinja`: lines and tables by name, as plain text without escaping."""
-    methods, size = analysis.arms, _model(analysis.record)
+    methods, size = analysis.methods, _model(analysis.record)
     tasks = {task.name: task.title for task in analysis.record.tasks}
     tested = sum(one.difference.low is not None for one in analysis.comparisons)
     by_chance = (
@@ -82,7 +82,7 @@ def summary_lines(analysis: Analysis) -> list[str]:
         (FORGETTING, FRACTION, "forgetting"),
     )
     lines = []
-    for one in analysis.arms:
+    for one in analysis.methods:
         parts = [f"{name} {_cell(one, what, MEAN, unit)}" for what, unit, name in summaries if one.figure(what)]
         lines.append(f"{_label(one)}: {', '.join([*parts, _count(one, 'passes')])} encoder passes")
     several_datasets = any(one.figure == SUMMARIES[0] for one in analysis.comparisons)
@@ -140,7 +140,7 @@ def _corpus(name: str, one: Mapping[str, Any]) -> str:
 
 
 def _seeds(analysis: Analysis) -> str:
-    methods, sensitivity = analysis.arms, analysis.sensitivity
+    methods, sensitivity = analysis.methods, analysis.sensitivity
     if not methods:
         return "none finished yet"
     same = len({one.seeds for one in methods}) == 1
@@ -155,13 +155,13 @@ def _seeds(analysis: Analysis) -> str:
 
 def _nothing_compared(analysis: Analysis) -> str:
     """Return the reason why there is no comparison."""
-    pairs = [pair for pair in PAIRS if set(pair) <= {method.name for method in analysis.record.arms}]
+    pairs = [pair for pair in PAIRS if set(pair) <= {method.name for method in analysis.record.methods}]
     if not pairs:
         return (
             "There are no comparisons: this study has none of the pairs of methods that are compared, "
             f"{join_words([' and '.join(pair) for pair in PAIRS])}."
         )
-    if not any(set(pair) <= {one.name for one in analysis.arms} for pair in pairs):
+    if not any(set(pair) <= {one.name for one in analysis.methods} for pair in pairs):
         return "There are no comparisons yet: no pair of methods has finished runs of both."
     return "There are no comparisons yet: no pair of methods shares a finished pre-training seed."
 
