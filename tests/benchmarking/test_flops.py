@@ -75,7 +75,7 @@ def test_a_padded_transformers_model_of_full_rows_counts_the_same() -> None:
 @pytest.mark.parametrize(
     "scored", [{"masking": [1, 3, 8, 10, 15, 17], "order": [0, 7, 14]}, {"order": [0, 7, 14]}, {"masking": range(14)}]
 )
-def test_our_own_model_does_no_more_on_sequences_of_one_length_scored_alike(scored: dict[str, list[int]]) -> None:
+def test_the_count_equals_that_of_torch_for_equal_lengths(scored: dict[str, list[int]]) -> None:
     model = MultiTaskModel(TINY, VOCABULARY, [SPECS["masking"], SPECS["order"]], 0).train()
     pack = pack_of([7, 7, 7], {name: len(positions) for name, positions in scored.items()})
     for name, positions in scored.items():
@@ -97,7 +97,7 @@ def test_our_own_model_does_no_more_on_sequences_of_one_length_scored_alike(scor
         ("NVIDIA A100-SXM4-80GB", "fp32", 19.5),
     ],
 )
-def test_known_cards_have_the_peak_of_their_data_sheet(name: str, precision: str, teraflops: float) -> None:
+def test_known_gpus_have_the_peak_of_their_data_sheet(name: str, precision: str, teraflops: float) -> None:
     peak = known_peak(name, precision)
     assert peak is not None
     assert peak.flops_per_second == pytest.approx(teraflops * 1e12)
@@ -114,11 +114,11 @@ def test_known_cards_have_the_peak_of_their_data_sheet(name: str, precision: str
         "GRID A100-10C",
     ],
 )
-def test_a_card_nobody_entered_has_none_and_neither_has_a_slice_of_one(name: str) -> None:
+def test_unknown_gpus_and_partitions_have_no_known_peak(name: str) -> None:
     assert known_peak(name, "bf16") is None
 
 
-def test_the_peak_of_a_cpu_is_measured_and_says_so() -> None:
+def test_the_peak_of_a_cpu_is_measured_and_its_source_says_so() -> None:
     peak = measured_peak(torch.device("cpu"), "fp32", 64)
     assert peak.source.startswith("measured here")
     assert "64² matrices in fp32" in peak.source
@@ -134,7 +134,7 @@ def test_the_best_product_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_measured_peak_of_a_card_stays_below_its_data_sheet() -> None:
+def test_a_measured_peak_of_a_gpu_stays_below_its_data_sheet() -> None:
     device = torch.device("cuda")
     known = known_peak(torch.cuda.get_device_name(device), "bf16")
     if known is None:

@@ -1,4 +1,4 @@
-"""What is measured stands for the plan: the mix of task sets, and the figures that follow from it."""
+"""The sample of task sets, and the figures of the full plan that follow from it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def test_every_set_comes_once_and_the_commonest_as_often_as_its_share_leaves() -
 
 
 @given(st.lists(st.integers(1, 1000), min_size=1, max_size=12), st.integers(1, 40))
-def test_as_many_steps_are_taken_as_were_asked_for(counts: list[int], steps: int) -> None:
+def test_the_sample_has_the_requested_number_of_steps(counts: list[int], steps: int) -> None:
     sets = {TaskSet(str(n), (str(n),)): count for n, count in enumerate(sorted(counts, reverse=True))}
     made = sample_task_sets(sets, steps)
     assert len(made) == steps
     assert len(set(made)) == min(steps, len(sets))
 
 
-def test_a_mix_is_a_plan_that_goes_round_and_round() -> None:
+def test_a_repeating_plan_cycles_through_its_task_sets() -> None:
     mix = RepeatingPlan([A, C, B])
     assert [mix.active_tasks(step) for step in range(4)] == [("a",), ("b", "c"), ("a", "b"), ("a",)]
     assert [mix.main_task(step) for step in range(4)] == ["a", "c", "a", "a"]

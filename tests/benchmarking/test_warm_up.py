@@ -1,4 +1,4 @@
-"""A warm-up goes on while steps get faster, and ends when they do not."""
+"""A warm-up continues while steps get faster."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def study(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return folders
 
 
-def test_a_study_is_of_its_own_call_and_one_that_was_stopped_has_not_ended(tmp_path: Path, study: list[Path]) -> None:
+def test_every_call_has_its_own_study_folder_and_a_stopped_study_is_cut_off(tmp_path: Path, study: list[Path]) -> None:
     place = tmp_path / "out #2: new"
     (place / "shards #1").mkdir(parents=True)
     (place / "shards #1" / "shards.json").write_text('{"corpora": {"wiki": {}}}')

@@ -92,7 +92,7 @@ def test_a_part_that_fails_or_is_cut_off_does_not_end_the_others_and_is_named(
     }
 
 
-def test_what_begins_and_how_far_it_is_is_printed(
+def test_the_start_and_progress_of_a_part_are_printed(
     driver: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(driver, "EVERY", 0.2)
@@ -200,7 +200,7 @@ def fail(name: str) -> str:
     raise metadata.PackageNotFoundError(name)
 
 
-def test_the_dry_run_uses_one_thread_where_nothing_else_is_asked(
+def test_the_dry_run_uses_one_thread_by_default(
     driver: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     threads: list[str | None] = []
@@ -225,7 +225,7 @@ def test_names_of_no_part_are_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_parts_run_in_the_order_in_which_they_are_named_and_get_the_recipe_by_its_whole_path(
+def test_parts_run_in_the_given_order_and_get_the_absolute_path_of_the_recipe(
     driver: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asked: list[list[str]] = []
@@ -244,7 +244,7 @@ def test_parts_run_in_the_order_in_which_they_are_named_and_get_the_recipe_by_it
     assert len({command[command.index("--call") + 1] for command in asked}) == 1
 
 
-def test_a_part_gets_no_more_than_is_left_of_the_whole(driver: ModuleType, tmp_path: Path) -> None:
+def test_a_part_gets_at_most_the_remaining_time(driver: ModuleType, tmp_path: Path) -> None:
     given: list[tuple[str, float]] = []
 
     def command(name: str, seconds: float) -> list[str]:

@@ -1,4 +1,4 @@
-"""Hugging Face trains in a process of its own on a CPU, with none of the settings of ours."""
+"""On a CPU Hugging Face trains in a separate process without our process settings."""
 
 from __future__ import annotations
 

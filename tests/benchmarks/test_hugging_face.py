@@ -1,4 +1,4 @@
-"""Hugging Face gets the instances of our packs, whole and with the labels we give, and learns from them."""
+"""Hugging Face gets the instances of our packs with their labels, and trains on them."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_sequences_come_out_as_they_went_in_with_their_labels() -> None:
     assert (first.labels.tolist(), second.labels.tolist()) == ([-100, 9, -100], [-100, 9])
 
 
-def test_a_sequence_without_masked_tokens_has_some_labelled_with_themselves() -> None:
+def test_a_sequence_without_masked_tokens_has_tokens_labelled_with_themselves() -> None:
     whole, none = unpack(pack_of([9, 2], [10]), MASKING)
     assert whole.labels.tolist() == [5, *[UNSCORED] * 6, 12, UNSCORED]
     assert none.labels.tolist() == [UNSCORED, 9]
@@ -94,7 +94,7 @@ def test_grouping_keeps_every_sequence_and_never_pads_more_than_padding_by_pack(
     assert sum(len(group) * max(map(len, group)) for group in grouped) <= longest * len(flat)
 
 
-def test_the_loss_is_that_of_our_own_model() -> None:
+def test_the_loss_equals_that_of_our_model() -> None:
     pytest.importorskip("transformers")
     ours, pack = model_of().train(), pack_of([7, 3, 5], [1, 2, 8, 11])
     made = ours(Inputs.from_batch(pack, CPU, static=False))[MASKING]
@@ -210,7 +210,7 @@ def test_recurrent_encoders_are_refused_by_name() -> None:
         HuggingFaceModel(model_of(EncoderSettings(kind="lstm", layers=1, hidden=8)), SETTINGS, 0, CPU)
 
 
-def test_without_transformers_its_install_line_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_transformers_the_error_has_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "transformers", None)
     with pytest.raises(ConfigError, match="pip install transformers"):
         HuggingFaceModel(model_of(), SETTINGS, 0, CPU)

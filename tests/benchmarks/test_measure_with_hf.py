@@ -47,7 +47,7 @@ def test_both_sides_train_on_the_same_instances(folder: Path, monkeypatch: pytes
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_on_a_card_both_sides_tell_their_own_memory_and_nothing_is_compiled_again(folder: Path) -> None:
+def test_on_a_gpu_both_sides_report_their_memory_and_nothing_is_recompiled(folder: Path) -> None:
     """Theirs is not compiled here: that takes minutes of a card, and shows nothing about our code."""
     pytest.importorskip("transformers")
     bench = Bench(tiny_run.recipe(folder), bench_module.Shards(folder / "shards"), torch.device("cuda"), 8)

@@ -118,7 +118,7 @@ def test_a_python_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert (done.returncode, "there is no python9.9 here" in done.stderr) == (2, True)
 
 
-def test_unpacking_that_fails_leaves_nothing_half_unpacked(tmp_path: Path) -> None:
+def test_failed_unpacking_leaves_no_partial_files(tmp_path: Path) -> None:
     write_pack(tmp_path / "pack")
     fails = script(tmp_path / "bin" / "python", '#!/bin/sh\ncase "$*" in *tarfile*project*) exit 3 ;; esac\n')
     environment = os.environ | {"PYTHON": str(fails), "ERNIE2_GPU": str(tmp_path / "place")}
@@ -127,7 +127,7 @@ def test_unpacking_that_fails_leaves_nothing_half_unpacked(tmp_path: Path) -> No
     assert [file.name for file in (tmp_path / "place").iterdir()] == ["made_by_gpu_run"]
 
 
-def test_seconds_of_unpacking_are_taken_off_the_limit(tmp_path: Path) -> None:
+def test_seconds_of_unpacking_are_subtracted_from_the_limit(tmp_path: Path) -> None:
     write_pack(tmp_path / "pack")
     said = tmp_path / "said"
     slow = f'#!/bin/sh\n[ "$2" != pip ] || sleep 2\necho "$@" >>{said}\n'
@@ -219,7 +219,7 @@ def test_a_pack_replaces_an_earlier_one_and_nothing_else_in_its_folder(tmp_path:
     assert not (out / "wheels" / "old.whl").exists()
 
 
-def test_shards_are_made_of_exactly_the_files_that_were_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shards_are_prepared_from_exactly_the_given_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus, folder = (str(tmp_path / name) for name in ("corpus.jsonl #2.jsonl", "sh: #2 “é\\"))
     recipes = []
     monkeypatch.setattr(ernie2, "prepare", recipes.append, raising=False)

@@ -102,7 +102,7 @@ def test_figures_stand_in_their_tables(reader: ModuleType) -> None:
     assert section(text, "Tests marked gpu") == ["Exit code 0: 0 passed, 11 skipped"]
 
 
-def test_what_was_measured_again_is_shown_once_as_it_was_last(reader: ModuleType) -> None:
+def test_repeated_measurements_are_shown_once_with_the_last_value(reader: ModuleType) -> None:
     again = [line("large", "rates", **{**RATES, "tokens_per_second": rate}) for rate in (1.0, 230_000.0)]
     assert len([row for row in section(reader.tables(again), "Large") if row.startswith("| 12")]) == 1
     assert "230,000" in reader.tables(again)
@@ -272,7 +272,7 @@ def test_a_part_that_ran_in_a_later_call_is_not_missed(reader: ModuleType) -> No
     assert not [row for row in missing if row.startswith("| mini |")]
 
 
-def test_lines_of_several_files_are_taken_in_the_order_of_time(reader: ModuleType, tmp_path: Path) -> None:
+def test_lines_of_several_files_are_sorted_by_time(reader: ModuleType, tmp_path: Path) -> None:
     files = [tmp_path / "b.jsonl", tmp_path / "a.jsonl"]
     for file, at in zip(files, (2.0, 1.0), strict=True):
         file.write_text(json.dumps({**end("base"), "at": at}), encoding="utf-8")
@@ -298,7 +298,7 @@ def test_tables_that_cannot_be_written_cost_one_line_and_a_reader_who_left_none(
             assert subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True).stderr == said
 
 
-def test_what_was_built_stands_below_the_ablation(reader: ModuleType) -> None:
+def test_model_facts_are_listed_below_the_ablation(reader: ModuleType) -> None:
     built = {"layers": 12, "hidden": 768, "parameters": 110_000_000, "precision": "bf16", "compiled": True}
     text = reader.tables([line("ablation", "ready", form="x", seconds=3.0, **built)])
     assert section(text, "Ablation") == ["12 × 768, 110 M parameters, bf16, compiled."]

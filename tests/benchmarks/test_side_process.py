@@ -1,4 +1,4 @@
-"""The process of a side starts with its own variables and ends with the script, however that ends."""
+"""The process of a side starts with its variables and always ends with the script."""
 
 from __future__ import annotations
 

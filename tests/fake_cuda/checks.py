@@ -68,7 +68,7 @@ def pack_of_rows(run: BaseRun, length: int, rows: int | None = None) -> PackedBa
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_a_step_of_every_task_set_waits_for_nothing(name):
+def test_a_step_of_every_task_set_does_not_synchronise(name):
     recipe, chosen = STEPS[name]
     run = base_run(recipe, FOLDER)
     with Card() as card:
@@ -103,7 +103,7 @@ def kernels_of(monkeypatch) -> set[str]:
         ("padded", 0.0, (7, 5)),
     ],
 )
-def test_a_step_of_every_kernel_and_precision_waits_only_for_the_loss_scale(
+def test_a_step_of_every_kernel_and_precision_synchronises_only_for_the_loss_scale(
     kernel, dropout, capability, precision, activation_checkpointing, monkeypatch
 ):
     if kernel == "packed" and precision == "fp32":
@@ -139,7 +139,7 @@ def test_held_out_evaluation_reads_only_losses_and_predictions():
 @pytest.mark.parametrize(
     ("kernel", "activation_checkpointing"), [("packed", False), ("packed", True), ("padded", False)]
 )
-def test_nothing_is_compiled_again_from_batch_to_batch(kernel, activation_checkpointing, monkeypatch):
+def test_batches_do_not_recompile(kernel, activation_checkpointing, monkeypatch):
     run = base_run("all-seven", FOLDER)
     torch._dynamo.reset()
     counters = torch._dynamo.utils.counters
@@ -165,7 +165,7 @@ def test_nothing_is_compiled_again_from_batch_to_batch(kernel, activation_checkp
     assert graphs[0] <= 1 + parts + len(run.specs) + 1  # embeddings, a layer, a head each, the softmax of a chunk
 
 
-def test_the_trainer_waits_for_the_card_only_where_it_logs_or_evaluates(tmp_path, monkeypatch):
+def test_the_trainer_synchronises_only_to_log_or_evaluate(tmp_path, monkeypatch):
     run = base_run("all-seven", FOLDER)
     changes = ["train.compile=false", "train.workers=0", "train.heldout_instances=8"]
     recipe = base_recipe("all-seven", f"run={tmp_path}", *changes)
@@ -198,7 +198,7 @@ def test_the_trainer_waits_for_the_card_only_where_it_logs_or_evaluates(tmp_path
             assert [wait.partition(" (")[0] for wait in card.waits] == ["copies to the host"]
 
 
-def test_the_card_notes_what_a_host_waits_for():
+def test_the_fake_gpu_records_synchronisation():
     with Card() as card:
         values = torch.zeros(3, device="cuda")
         for what, wait in {
@@ -232,7 +232,7 @@ def test_the_card_notes_what_a_host_waits_for():
 
 
 @pytest.mark.parametrize(("dropout", "copies"), [(0.0, 1), (0.1, 2)], ids=["packed", "padded"])
-def test_a_pack_and_its_padded_groups_come_over_in_a_copy_each(dropout, copies):
+def test_a_pack_and_its_padded_groups_take_one_copy_each(dropout, copies):
     """Weights of attention are dropped in padded groups only, whose indices are laid out once the kernel is chosen."""
     run = base_run("all-seven", FOLDER)
     with Card() as card:
@@ -241,7 +241,7 @@ def test_a_pack_and_its_padded_groups_come_over_in_a_copy_each(dropout, copies):
         assert card.copies == 2 * copies
 
 
-def test_evaluating_packs_waits_for_the_card_once():
+def test_evaluating_packs_synchronises_once():
     run = base_run("all-seven", FOLDER)
     with Card() as card:
         model, _ = build_model(run, layers=1)

@@ -39,7 +39,7 @@ def sequences(head: Any) -> list[EncodedSequence]:
 
 @pytest.mark.parametrize("pooling", ["first", "mean"])
 @pytest.mark.parametrize("head", [*LABELS, "tagging"])
-def test_steps_wait_for_nothing_and_predictions_for_one_copy(head, pooling):
+def test_steps_do_not_synchronise_and_predictions_once(head, pooling):
     """Dropped attention weights go through padded groups: a copy for the pack, one for its groups."""
     settings, given = tiny.settings(precision="bf16"), sequences(head)
     packs = build_packs(given, settings, 0, 0)

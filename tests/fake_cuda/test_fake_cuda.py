@@ -39,11 +39,11 @@ def guard(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_the_cuda_path_waits_for_nothing_and_mixes_nothing(guard, tmp_path):
+def test_the_cuda_path_does_not_synchronise_or_mix_devices(guard, tmp_path):
     run_checks(guard, [HERE / "checks.py", HERE / "finetuning_checks.py"], FAKE_CUDA_FOLDER=str(tmp_path))
 
 
-def test_a_step_with_the_most_tasks_waits_for_nothing(guard, tmp_path):
+def test_a_step_with_the_most_tasks_does_not_synchronise(guard, tmp_path):
     chosen = ["-k", "every_task_set and sentence_distance-with-knowledge_masking-capitalization"]
     folders = {"FAKE_CUDA_FOLDER": str(tmp_path), "FAKE_CUDA_RECIPES": "all-seven"}
     assert "1 passed" in run_checks(guard, [HERE / "checks.py", *chosen], **folders)

@@ -146,10 +146,10 @@ def test_what_is_compiled_gives_the_same_losses_and_gradients(_kernel, kind):
         model = MultiTaskModel(small_settings(kind=kind, layers=1, init_std=0.2), VOCABULARY, SPECS, seed=4)
         if backend:
             model.compile_parts(backend)
-        told = losses(model, static_pack([20, 30, 7], 0, [spec.name for spec in SPECS]))
-        results.append((told, {n: p.grad for n, p in model.named_parameters() if p.grad is not None}))
-    (plain, gradients), (told, compiled) = results
-    assert told == pytest.approx(plain, rel=1e-5)
+        task_losses = losses(model, static_pack([20, 30, 7], 0, [spec.name for spec in SPECS]))
+        results.append((task_losses, {n: p.grad for n, p in model.named_parameters() if p.grad is not None}))
+    (plain, gradients), (task_losses, compiled) = results
+    assert task_losses == pytest.approx(plain, rel=1e-5)
     for name, gradient in gradients.items():
         torch.testing.assert_close(compiled[name], gradient, atol=1e-4, rtol=1e-3)
 

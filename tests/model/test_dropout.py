@@ -1,4 +1,4 @@
-"""Dropout keeps the mean, drops the share it is told to, and sends the gradient through what it kept."""
+"""Dropout keeps the mean, drops the given share, and masks the gradient in the same way."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def test_the_gradient_follows_the_mask():
     torch.testing.assert_close(values.grad, dropped.detach() / 2)
 
 
-def test_nothing_is_dropped_out_of_training_or_at_share_0():
+def test_evaluation_mode_and_share_0_drop_nothing():
     values = torch.randn(5, 3)
     assert Dropout(0.5).eval()(values) is values
     assert Dropout(0.0)(values) is values
 
 
-def test_masks_depend_on_the_seed_alone():
+def test_masks_depend_only_on_the_seed():
     def draw(seed):
         torch.manual_seed(seed)
         return Dropout(0.5)(torch.ones(33))

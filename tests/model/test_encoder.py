@@ -1,4 +1,4 @@
-"""The encoder: what it is made of, how it starts, and that a sequence's outcome is its own."""
+"""The encoder: parameters, initialisation, and independence of sequences."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ def test_a_deeper_encoder_starts_with_the_same_first_layers():
     assert not torch.equal(deep.layers[0].ffn.inner.weight, deep.layers[1].ffn.inner.weight)
 
 
-def test_generators_tell_names_apart():
+def test_generators_differ_by_name():
     assert generator_for(0, "a", "b").initial_seed() != generator_for(0, "ab").initial_seed()
     assert generator_for(1, "a").initial_seed() != generator_for(0, "a").initial_seed()
 
 
-def test_a_sequence_is_encoded_the_same_alone_in_company_and_in_any_order():
+def test_the_encoding_of_a_sequence_does_not_depend_on_the_others_or_the_order():
     encoder = Encoder(small_settings(), 128).eval()
     batch = make_pack([5, 1, 40, 12])
     together = hidden_of(encoder, batch).split([5, 1, 40, 12])
@@ -79,7 +79,7 @@ def test_a_sequence_is_encoded_the_same_alone_in_company_and_in_any_order():
         torch.testing.assert_close(together[i], turned[place], atol=1e-6, rtol=1e-5)
 
 
-def test_the_tail_changes_nothing_before_it():
+def test_the_padding_tail_does_not_change_real_tokens():
     encoder = Encoder(small_settings(), 128).eval()
     batch = make_pack([5, 9], tail=70)
     static = hidden_of(encoder, batch, static=True)

@@ -113,7 +113,7 @@ def test_the_masked_loss_equals_that_of_transformers(tmp_path):
     torch.testing.assert_close(ours.sum / ours.count, theirs, atol=1e-5, rtol=1e-5)
 
 
-def test_transformers_misses_nothing_and_leaves_only_the_part_it_has_no_place_for(tmp_path):
+def test_transformers_lacks_no_key_and_ignores_only_the_unsupported_part(tmp_path):
     written(tmp_path)
     _, masked = loaded(ErnieForMaskedLM, tmp_path)
     _, bare = loaded(ErnieModel, tmp_path)
@@ -243,7 +243,7 @@ def drop_tensor(name):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "message"),
     [
         (lambda folder: (folder / "config.json").unlink(), "is not a checkpoint: it has neither"),
         (lambda folder: (folder / "config.json").write_text("{"), "cannot be read as JSON"),
@@ -257,10 +257,10 @@ def drop_tensor(name):
         (drop_tensor("ernie.embeddings.word_embeddings.weight"), "no word embeddings"),
     ],
 )
-def test_a_folder_that_cannot_be_used_is_refused_by_name(tmp_path, spoil, told):
+def test_a_folder_that_cannot_be_used_is_refused_by_name(tmp_path, spoil, message):
     written(tmp_path)
     spoil(tmp_path)
-    with pytest.raises(CheckpointError, match=told):
+    with pytest.raises(CheckpointError, match=message):
         load_model(tmp_path)
 
 
@@ -270,7 +270,7 @@ def test_settings_that_do_not_fit_the_folder_are_all_named(tmp_path):
         load_model(tmp_path, settings=small_settings(heads=4, position_rows=32))
 
 
-def test_a_full_disk_leaves_what_was_there_and_nothing_half_written(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_old_files_and_no_partial_ones(tmp_path, monkeypatch):
     written(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     model = MultiTaskModel(small_settings(), VOCABULARY, SPECS, seed=9)

@@ -37,7 +37,7 @@ def test_static_inputs_cover_the_tail_with_sequences_no_longer_than_the_limit(ta
     assert inputs.longest == 8
 
 
-def test_static_targets_keep_their_shape_and_padding_weighs_nothing():
+def test_static_targets_keep_their_shape_and_padding_has_weight_0():
     batch = with_targets(make_pack([4, 2]), {"task": Targets(np.array([3, 5, 0, 0]), np.array([1, 2, 0, 0]), 2)})
     targets = Inputs.from_batch(batch, "cpu", static=True).targets["task"]
     assert targets.positions.tolist() == [3, 5, 0, 0]

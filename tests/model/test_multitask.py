@@ -37,7 +37,7 @@ def assert_same_step(one, other):
     assert one[1].keys() == other[1].keys()
     for name, gradient in one[1].items():
         torch.testing.assert_close(
-            gradient, other[1][name], atol=2e-6, rtol=1e-3, msg=lambda told, n=name: f"{n}: {told}"
+            gradient, other[1][name], atol=2e-6, rtol=1e-3, msg=lambda message, n=name: f"{n}: {message}"
         )
 
 
@@ -67,7 +67,7 @@ def test_duplicating_one_tasks_labels_changes_nothing(model, name):
     assert twice.count == 2 * once.count
 
 
-def test_padding_weighs_nothing(model):
+def test_padding_has_weight_0(model):
     batch = make_pack(LENGTHS, tail=90, target_tail=7)
     assert_same_step(step(model, [batch]), step(model, [batch], static=True))
 

@@ -1,4 +1,4 @@
-"""The recurrent encoder: the same call, the same heads, a sequence's outcome its own."""
+"""The recurrent encoder: same interface and heads, and independence of sequences."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_tokens_lie_in_order_of_time_longest_sequence_first():
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=9))
-def test_tokens_are_taken_by_time_the_longest_sequence_first(lengths):
+def test_tokens_are_ordered_by_time_longest_sequence_first(lengths):
     plan = plan_recurrence(lengths, torch.device("cpu"))
     begins = [sum(lengths[:i]) for i in range(len(lengths))]
     longest_first = sorted(range(len(lengths)), key=lambda i: -lengths[i])
@@ -64,7 +64,7 @@ def test_a_layer_is_the_recurrence_of_torch_with_residual_and_norm(kind):
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=15, deadline=None)
 @given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=6), seed=st.integers(0, 9))
-def test_a_sequence_is_encoded_the_same_alone_and_in_company_and_so_are_gradients(kind, lengths, seed):
+def test_encoding_and_gradients_of_a_sequence_do_not_depend_on_the_others(kind, lengths, seed):
     encoder, batch = recurrent(kind), make_pack(lengths, seed=seed)
     together = hidden_of(encoder, batch)
     together.square().sum().backward()
@@ -89,7 +89,7 @@ def test_what_comes_later_reaches_back_and_no_other_sequence_does(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_tail_changes_nothing_before_it(kind):
+def test_the_padding_tail_does_not_change_real_tokens(kind):
     encoder, batch = recurrent(kind).eval(), make_pack([5, 9], tail=70)
     static = hidden_of(encoder, batch, static=True)
     torch.testing.assert_close(static[:14], hidden_of(encoder, batch), atol=1e-6, rtol=1e-5)

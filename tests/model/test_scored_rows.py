@@ -55,7 +55,7 @@ def test_rows_are_the_union_of_scored_positions_by_sequence():
     assert {name: place.tolist() for name, place in choice.places.items()} == {"a": [1, 0], "b": [0, 2]}
 
 
-def test_all_rows_are_computed_where_most_are_scored_and_where_nothing_is():
+def test_all_rows_are_computed_if_most_or_none_are_scored():
     pack = make_pack([4, 4], tasks=())
     for positions, rows in (([0, 1, 2, 3], 4), ([0, 1, 2, 3, 4], None), ([], None)):
         choice = choose_rows(with_targets(pack, {"a": targets_of(positions)}), 8, pack.starts, static=False)

@@ -27,7 +27,7 @@ LAYOUTS = ("Paddle fluid", "Paddle dygraph", "PaddleNLP")
         ("PaddleNLP", "cls.predictions.decoder.weight", "cls.predictions.decoder.weight", False),
     ],
 )
-def test_a_name_says_where_its_tensor_goes_and_whether_it_is_turned_over(layout, name, hf, turned):
+def test_a_name_maps_to_hugging_face_name_and_transposition(layout, name, hf, turned):
     assert to_hf_name(layout, name) == (hf, turned)
 
 

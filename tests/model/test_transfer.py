@@ -1,4 +1,4 @@
-"""Arrays to a device and back: the same values by one copy each way; a copy in memory stands for the card."""
+"""Arrays to a device and back: the same values, one copy each way; a copy in memory replaces the GPU."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_arrays_come_over_with_values_shapes_and_dtypes_in_one_copy(copies, give
         assert tensor.storage_offset() * tensor.element_size() % 16 == 0
 
 
-def test_on_a_cpu_nothing_is_copied():
+def test_a_cpu_copies_nothing():
     array = np.arange(5)
     (tensor,) = to_device([array], "cpu")
     array[0] = 7

@@ -103,7 +103,7 @@ def test_a_variant_is_its_formula_written_out_in_outputs_and_gradients(variant):
     used = {name: p for name, p in encoder.named_parameters() if not name.startswith("pooler")}
     gradients = (torch.autograd.grad(each.square().sum(), list(used.values())) for each in (hidden, expected))
     for name, ours, theirs in zip(used, *gradients, strict=True):
-        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4, msg=lambda told, n=name: f"{n}: {told}")
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4, msg=lambda message, n=name: f"{n}: {message}")
 
 
 @pytest.mark.parametrize("variant", [*VARIANTS, *RECURRENT], ids=lambda variant: "-".join(variant.values()))
@@ -149,7 +149,7 @@ def test_a_variant_is_saved_in_our_folder_and_loaded_bit_for_bit(variant, tmp_pa
         assert torch.equal(loaded.model.state_dict()[name], tensor), name
 
 
-def test_hugging_face_refuses_what_its_class_is_not_in_one_error():
+def test_unsupported_encoders_are_refused_for_hugging_face_in_one_error():
     settings = of({"norm": "pre", "feed_forward": "gated", "positions": "rotary"})
     assert unsupported_by_hf(EncoderSettings()) == []
     assert unsupported_by_hf(EncoderSettings(kind="gru")) == ["kind=gru"]
@@ -168,15 +168,15 @@ def test_defaults_are_not_written_so_that_files_are_as_they_were():
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "message"),
     [
         ({"kind": "lstm", "feed_forward": "gated"}, "feed_forward=gated are for kind=transformer"),
         ({"kind": "gru", "positions": "rotary"}, "rotary positions and feed_forward=gated are for kind=transformer"),
         ({"hidden": 24, "heads": 8, "positions": "rotary"}, "need heads of even width: .* give 3"),
     ],
 )
-def test_combinations_that_cannot_be_are_refused_before_anything_is_built(values, told):
-    with pytest.raises(ValueError, match=told):
+def test_invalid_combinations_are_refused_before_building(values, message):
+    with pytest.raises(ValueError, match=message):
         EncoderSettings(**values)
 
 

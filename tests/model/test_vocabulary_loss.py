@@ -144,7 +144,7 @@ def test_chunks_of_padding_only_are_not_computed(count, chunks, monkeypatch):
 
 
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-def test_counts_that_change_from_batch_to_batch_compile_nothing_again(backend, monkeypatch):
+def test_varying_counts_do_not_recompile(backend, monkeypatch):
     monkeypatch.setitem(module._MAX_CHUNK_ROWS, "cpu", 16)
     torch._dynamo.reset()
     score = compile_function(score_chunk, backend)
@@ -206,7 +206,7 @@ def test_under_bf16_autocast_loss_is_fp32_and_gradients_have_the_dtype_of_their_
     assert (d_states.dtype, d_table.dtype, d_bias.dtype) == (torch.bfloat16, torch.float32, torch.float32)
 
 
-def test_no_gradient_is_computed_where_none_is_asked_for():
+def test_no_gradient_is_computed_unless_required():
     states, table, bias, labels = drawn(20)
     with torch.no_grad():
         summed, _ = vocabulary_loss(states, table, bias, labels, None, 20)
@@ -258,7 +258,7 @@ def test_memory_grows_with_positions_plus_vocabulary_and_not_with_their_product(
     assert peak_bytes(step(1024, whole)) > 2 * 4 * 1024 * rows  # logits and their gradient: the measure sees them
 
 
-def test_nothing_of_the_size_of_the_logits_is_kept_for_the_backward_pass(monkeypatch):
+def test_nothing_of_logits_size_is_saved_for_the_backward_pass(monkeypatch):
     monkeypatch.setitem(module._MAX_CHUNK_ROWS, "cpu", 16)
     states, table, bias, labels = drawn(200)
     kept = []

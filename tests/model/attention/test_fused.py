@@ -1,4 +1,4 @@
-"""FlashAttention-3 and -4 are activated where installed and right, reported where not, and kept from dropping."""
+"""FlashAttention-3 and -4 are activated if installed and correct, reported otherwise, and not used with dropout."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def card(monkeypatch, capsys):
         ((9, 0), (), None),
     ],
 )
-def test_the_newest_that_is_installed_and_fits_the_card_is_activated(card, capsys, capability, installed, taken):
+def test_the_newest_installed_version_that_supports_the_gpu_is_activated(card, capsys, capability, installed, taken):
     card.capability = capability
     for name in installed:
         card.install(name)
@@ -99,7 +99,7 @@ def test_what_is_not_installed_is_passed_over_in_silence(card, capsys, module):
         ValueError("made up"),
     ],
 )
-def test_what_cannot_be_activated_is_one_line_and_flash_attention_2_goes_on(card, capsys, error):
+def test_a_failed_activation_is_one_line_and_flash_attention_2_stays_active(card, capsys, error):
     card.install("FA4", error)
     assert activate(CARD, 64) is None
     assert activate(CARD, 64) is None
@@ -151,7 +151,7 @@ def test_a_kernel_is_tried_forward_and_backward_and_a_wrong_one_is_noticed(monke
 
 
 @pytest.mark.parametrize("cudnn_first", [True, False])
-def test_kernels_without_dropout_are_never_asked_to_drop(card, cudnn_first):
+def test_kernels_without_dropout_are_excluded_with_dropout(card, cudnn_first):
     card.install("FA3")
     with fused.sdpa_kernels(CARD, 0.1, cudnn_first):
         assert flash_sdp_enabled()

@@ -93,7 +93,7 @@ def test_dropped_attention_weights_change_the_outcome_but_not_its_mean():
     ("lengths", "bounds"),
     [([5], [(0, 1)]), ([20, 20, 20], [(0, 3)]), ([30, 31, 32], [(0, 3)]), ([20, 20, 500], [(0, 2), (2, 3)])],
 )
-def test_lengths_far_apart_get_groups_of_their_own(lengths, bounds):
+def test_very_different_lengths_get_separate_groups(lengths, bounds):
     assert group_bounds(lengths) == bounds
 
 
@@ -135,7 +135,7 @@ def test_groups_follow_the_order_and_a_sequence_without_rows_has_one_place_of_pa
     assert real.squeeze(1).tolist() == [True, False, False, True, True]
 
 
-def test_nothing_is_padding_where_all_sequences_have_as_many_rows():
+def test_there_is_no_padding_if_all_sequences_have_equal_rows():
     widths, arrays = place_rows([3], np.array([1, 2, 0]), np.arange(4))
     assert widths == (1,)
     assert [array.tolist() for array in arrays] == [[1, 2, 0], [2, 0, 1]]

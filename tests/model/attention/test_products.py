@@ -124,7 +124,7 @@ def test_the_share_of_weights_is_dropped_and_the_rest_scaled_up():
     assert mixed.var().item() == pytest.approx(share / (1 - share) / length, rel=0.05)
 
 
-def test_masks_depend_on_the_seed_alone():
+def test_masks_depend_only_on_the_seed():
     qkv, plan = torch.randn(9, 3 * WIDTH), plan_of([4, 5], 0.5)
 
     def draw(seed):

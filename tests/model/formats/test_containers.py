@@ -1,4 +1,4 @@
-"""Files of weights: told by their first bytes, whole or sharded, and refused where they are damaged or would run."""
+"""Weights files: recognised by their first bytes, single or sharded, and refused if damaged or unsafe."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_what_is_no_tensor_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_a_file_of_torch_that_would_run_a_command_runs_nothing_and_is_refused_with_its_name(tmp_path, zipped):
+def test_a_torch_file_that_would_run_a_command_runs_nothing_and_is_refused_by_name(tmp_path, zipped):
     mark, path = tmp_path / "mark", tmp_path / "pytorch_model.bin"
     torch.save({**TENSORS, "evil": Runs(mark)}, path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(CheckpointError, match=rf"refers to {os.system.__module__}\.system, .*nothing was run"):
@@ -66,7 +66,7 @@ def test_a_file_of_torch_that_would_run_a_command_runs_nothing_and_is_refused_wi
     assert mark.exists(), "the file of this test does nothing, so it tests nothing"
 
 
-def test_a_bare_pickle_in_the_place_of_a_file_of_torch_runs_nothing(tmp_path):
+def test_a_bare_pickle_in_place_of_a_torch_file_runs_nothing(tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch mark'\ntR.")
     with pytest.raises(CheckpointError, match=r"refers to os\.system"):
         read_weights(tmp_path)
@@ -102,7 +102,7 @@ def two_files(folder):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "message"),
     [
         (lambda folder: None, "has no weights: none of model.safetensors"),
         (cut("model.safetensors", -3), "damaged or not a safetensors"),
@@ -123,9 +123,9 @@ def two_files(folder):
         ),
     ],
 )
-def test_what_is_damaged_or_lacking_is_refused_by_name(tmp_path, spoil, told):
+def test_damaged_or_missing_files_are_refused_by_name(tmp_path, spoil, message):
     spoil(tmp_path)
-    with pytest.raises(CheckpointError, match=told):
+    with pytest.raises(CheckpointError, match=message):
         read_weights(tmp_path)
 
 

@@ -11,7 +11,7 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 44
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (POINTER, r"is a Git LFS pointer to a 440\.5 MB file, not the file itself: run `git lfs pull`"),
         (b"\n<!DOCTYPE html><html><body>Log in</body></html>", r"is a web page \(HTML or XML\)"),
@@ -26,14 +26,14 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 44
     ],
 )
 @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "x.pdparams"])
-def test_a_file_that_is_something_else_is_named(tmp_path, name, content, told):
+def test_a_file_of_another_type_is_recognised(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(CheckpointError, match=f"{name} {told}"):
+    with pytest.raises(CheckpointError, match=f"{name} {message}"):
         read_weights(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("files", "told"),
+    ("files", "message"),
     [
         (["bert_model.ckpt.index", "bert_model.ckpt.data-00000-of-00001"],
          r"It contains bert_model\.ckpt\.index, a TensorFlow checkpoint, .*convert_bert_original_tf_checkpoint"),
@@ -43,8 +43,8 @@ def test_a_file_that_is_something_else_is_named(tmp_path, name, content, told):
         (["step_7.pt"], r"Give the weights file itself: step_7\.pt\."),
     ],
 )  # fmt: skip
-def test_a_folder_with_other_weights_says_which_and_what_to_do(tmp_path, files, told):
+def test_unsupported_weights_in_a_folder_are_named_with_advice(tmp_path, files, message):
     for name in files:
         (tmp_path / name).write_bytes(b"x")
-    with pytest.raises(CheckpointError, match=told):
+    with pytest.raises(CheckpointError, match=message):
         read_weights(tmp_path)

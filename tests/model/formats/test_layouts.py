@@ -1,4 +1,4 @@
-"""Real Paddle files in all layouts: PaddleNLP's own outputs, whatever file they come in."""
+"""Real Paddle files in all layouts, compared with PaddleNLP's outputs."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_the_weights_themselves_may_be_named(name, part):
 
 
 @pytest.mark.parametrize("container", ["safetensors", "torch", "old torch"])
-def test_the_layout_follows_from_the_names_in_a_file_and_not_from_its_own(tmp_path, container):
+def test_the_layout_follows_from_tensor_names_not_from_the_file_name(tmp_path, container):
     folder = paddle_files.copied("dygraph", tmp_path)
     tensors = read_weights(folder).tensors
     (folder / "saved_weights.pdparams").unlink()
@@ -69,7 +69,7 @@ def test_the_layout_follows_from_the_names_in_a_file_and_not_from_its_own(tmp_pa
     assert_same(read.model, "dygraph")
 
 
-def test_a_task_embedding_that_is_declared_and_not_there_is_told():
+def test_a_declared_but_missing_task_embedding_is_noted():
     read = load_model(paddle_files.FOLDER / "dygraph")
     assert read.model.settings.task_ids == 0
     assert read.report.notes == (
@@ -77,7 +77,7 @@ def test_a_task_embedding_that_is_declared_and_not_there_is_told():
     )
 
 
-def test_a_task_embedding_that_is_wanted_and_not_there_is_zero_named_and_told(tmp_path):
+def test_a_missing_task_embedding_is_zero_listed_and_noted(tmp_path):
     folder = paddle_files.copied("fluid", tmp_path)
     (folder / "params/task_embedding").unlink()
     read = load_model(folder)
@@ -162,11 +162,11 @@ def test_a_layer_that_is_lacking_and_a_wrong_shape_are_refused_by_name(tmp_path,
         ("module._orig_mod.model.ernie.", ("module._orig_mod.model.", "ernie.")),
     ],
 )
-def test_the_word_table_says_what_stands_before_every_name(prefix, split):
+def test_the_prefix_of_all_names_is_that_of_the_word_table(prefix, split):
     assert find_prefix([f"{prefix}{HF_WORD_TABLE}", "cls.predictions.bias", "step"], "x") == split
 
 
-def test_a_prefix_that_is_no_wrapper_is_told():
+def test_an_unknown_prefix_is_refused():
     with pytest.raises(CheckpointError, match=r"word embeddings have prefix 'question_encoder.bert.'"):
         find_prefix([f"question_encoder.bert.{HF_WORD_TABLE}"], "x")
 

@@ -1,4 +1,4 @@
-"""Every tensor is used, left out or new, by name; tables grow where that is asked for."""
+"""Every tensor is used, left out or new, by name; tables grow on request."""
 
 from __future__ import annotations
 
@@ -86,12 +86,12 @@ def test_a_table_of_task_ids_never_shrinks(folder):
         load_model(folder, settings=small_settings(segment_types=2, task_ids=2))
 
 
-def test_nothing_else_can_grow(folder):
+def test_other_settings_cannot_grow(folder):
     with pytest.raises(CheckpointError, match="'layers' cannot grow; choose from segment_types"):
         load_model(folder, grow=["layers"])
 
 
-def test_what_can_never_fit_is_told_without_a_way_to_grow(folder):
+def test_the_error_for_an_unfixable_difference_does_not_suggest_growing(folder):
     wanted = small_settings(segment_types=4, task_ids=3, layers=3)
     with pytest.raises(
         CheckpointError, match=r"layers=3, there 2; encoder\.segment_types=4, there 2\. Set these"
@@ -107,7 +107,7 @@ def test_extra_tensors_are_left_out_by_name(folder):
 
 
 @pytest.mark.parametrize(
-    ("name", "tensor", "told"),
+    ("name", "tensor", "message"),
     [
         ("ernie__encoder__layer__1__output__dense__weight", None, r"lacks encoder\.layer\.1\.output\.dense\.weight"),
         (
@@ -122,20 +122,20 @@ def test_extra_tensors_are_left_out_by_name(folder):
         ("ernie__embeddings__word_embeddings__weight", torch.ones(70), "word embeddings are not a matrix"),
     ],
 )
-def test_a_tensor_that_is_lacking_or_of_a_wrong_shape_is_refused_by_name(folder, name, tensor, told):
+def test_a_missing_tensor_or_a_wrong_shape_is_refused_by_name(folder, name, tensor, message):
     change(folder, **{name: tensor})
-    with pytest.raises(CheckpointError, match=told):
+    with pytest.raises(CheckpointError, match=message):
         load_model(folder)
 
 
-def test_an_output_matrix_that_is_not_the_word_table_is_left_out_and_told(folder):
+def test_an_output_matrix_that_differs_from_the_word_table_is_left_out_and_noted(folder):
     change(folder, cls__predictions__decoder__weight=torch.ones(70, 24))
     report = load_model(folder).report
     assert report.left_out == ("cls.predictions.decoder.weight",)
     assert "differs from ernie.embeddings.word_embeddings.weight, to which it is tied" in report.notes[0]
 
 
-def test_a_word_table_with_more_rows_than_stated_is_taken_and_told(folder):
+def test_a_word_table_with_more_rows_than_configured_is_used_and_noted(folder):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 66}))
     read = load_model(folder)
@@ -143,7 +143,7 @@ def test_a_word_table_with_more_rows_than_stated_is_taken_and_told(folder):
     assert read.report.notes == ("vocab_size is 66 in the configuration; the word table has 70 rows, which is used",)
 
 
-def test_a_configuration_without_model_type_is_told_by_the_names_in_the_file(folder):
+def test_a_missing_model_type_is_inferred_from_tensor_names(folder):
     config = json.loads((folder / "config.json").read_text())
     del config["model_type"], config["intermediate_size"], config["type_vocab_size"], config["num_hidden_layers"]
     (folder / "config.json").write_text(json.dumps(config))
@@ -153,7 +153,7 @@ def test_a_configuration_without_model_type_is_told_by_the_names_in_the_file(fol
 
 
 @pytest.mark.parametrize("name", ["paddlenlp-plain", "fluid"])
-def test_a_classifier_can_be_made_of_a_model_of_paddle(name):
+def test_a_classifier_can_be_built_from_a_paddle_model(name):
     read = load_model(paddle_files.FOLDER / name)
     stored = {key: tensor.clone() for key, tensor in read.model.encoder.state_dict().items()}
     classifier = EncoderWithHead(read.model.encoder, "classification", outputs=3, seed=0)
@@ -181,7 +181,7 @@ def configured(folder, **changes):
     (folder / "config.json").write_text(json.dumps(config | changes))
 
 
-def test_a_bias_of_the_decoder_alone_is_the_bias_of_the_head(folder):
+def test_decoder_bias_is_used_as_the_bias_of_the_head(folder):
     bias = load_file(folder / "model.safetensors")["cls.predictions.bias"]
     change(folder, cls__predictions__bias=None, cls__predictions__decoder__bias=bias + 1)
     read = load_model(folder)
@@ -209,7 +209,7 @@ def test_weights_under_a_wrapper_are_read(folder, wrapper):
         {"ernie2_heads": {"sentence_reordering": {"level": "sentence", "classes": 10**12}}},
     ],
 )  # fmt: skip
-def test_a_configuration_far_larger_than_the_weights_is_refused_before_memory_is_taken(folder, changes, monkeypatch):
+def test_a_configuration_far_larger_than_the_weights_is_refused_before_allocation(folder, changes, monkeypatch):
     monkeypatch.setattr(loading, "MultiTaskModel", lambda *_: pytest.fail("a model was built"))
     configured(folder, **changes)
     with pytest.raises(CheckpointError, match=r"describes a(n invalid encoder| model of)"):
@@ -264,16 +264,16 @@ def test_heads_that_are_stated_without_weights_are_noted_and_not_built(folder):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "message"),
     [
         (lambda table: table.fill_(float("nan")), r"1,680 of the 1,680 values of ernie\.\S+ are not finite"),
         (lambda table: table.index_fill_(0, torch.tensor([3]), float("inf")), "24 of the 1,680 values"),
         (lambda table: table.to(torch.int8), r"word_embeddings\.weight has dtype int8: quantised"),
     ],
 )  # fmt: skip
-def test_weights_that_are_no_finite_numbers_are_refused_by_name(folder, spoil, told):
+def test_weights_that_are_not_finite_floats_are_refused_by_name(folder, spoil, message):
     name = "ernie.embeddings.word_embeddings.weight"
     table = spoil(load_file(folder / "model.safetensors")[name].clone())
     change(folder, **{name.replace(".", "__"): table})
-    with pytest.raises(CheckpointError, match=told):
+    with pytest.raises(CheckpointError, match=message):
         load_model(folder)

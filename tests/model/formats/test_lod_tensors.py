@@ -45,7 +45,7 @@ def test_a_size_above_127_takes_two_bytes(tmp_path):
     assert found.tolist() == list(range(211))
 
 
-def test_paddles_own_file_is_read():
+def test_a_file_written_by_paddle_is_read():
     table = read_variable(FLUID / "word_embedding")
     assert table.shape == (211, 32)
     assert table.dtype == np.float32
@@ -53,7 +53,7 @@ def test_paddles_own_file_is_read():
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"", "damaged or not a Paddle variable"),
         (variable()[:-4], r"shape \(2, 3\) needs 24 bytes, but it has 20"),
@@ -67,6 +67,6 @@ def test_paddles_own_file_is_read():
         (variable(b"\x08\x05\x10\x82", b""), "damaged or not a Paddle variable"),
     ],
 )
-def test_a_file_that_is_cut_short_or_something_else_is_refused(tmp_path, content, told):
-    with pytest.raises(CheckpointError, match=told):
+def test_a_truncated_or_other_file_is_refused(tmp_path, content, message):
+    with pytest.raises(CheckpointError, match=message):
         read(tmp_path, content)

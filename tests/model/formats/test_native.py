@@ -1,4 +1,4 @@
-"""Our own folder: a round trip through either kind changes no bit."""
+"""The native format: a round trip changes no bit."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def written(folder, **changes):
 
 
 @pytest.mark.parametrize("changes", [{}, {"kind": "lstm", "ffn": None}, {"task_ids": 0, "activation": "relu"}])
-def test_a_model_comes_back_from_our_own_folder_bit_for_bit(tmp_path, changes):
+def test_a_native_folder_is_loaded_bit_for_bit(tmp_path, changes):
     model = written(tmp_path / "own", **changes)
     back = load_model(tmp_path / "own")
     assert back.report.new == back.report.left_out == ()
@@ -51,19 +51,19 @@ def test_ours_to_hugging_face_to_ours_changes_no_bit(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "message"),
     [
-        (lambda told: {**told, "format": 2}, "has format 2"),
-        (lambda told: {**told, "encoder": {"layers": -1}}, "is damaged"),
-        (lambda told: {key: value for key, value in told.items() if key != "heads"}, "is damaged"),
-        (lambda told: [told], "is damaged"),
+        (lambda content: {**content, "format": 2}, "has format 2"),
+        (lambda content: {**content, "encoder": {"layers": -1}}, "is damaged"),
+        (lambda content: {key: value for key, value in content.items() if key != "heads"}, "is damaged"),
+        (lambda content: [content], "is damaged"),
     ],
 )
-def test_a_damaged_description_is_refused(tmp_path, spoil, told):
+def test_a_damaged_description_is_refused(tmp_path, spoil, message):
     written(tmp_path)
     content = json.loads((tmp_path / "ernie2.json").read_text())
     (tmp_path / "ernie2.json").write_text(json.dumps(spoil(content)))
-    with pytest.raises(CheckpointError, match=told):
+    with pytest.raises(CheckpointError, match=message):
         load_model(tmp_path)
 
 
@@ -90,7 +90,7 @@ def test_a_layer_that_is_lacking_is_refused_by_name_and_a_pooler_is_new(tmp_path
         load_model(tmp_path)
 
 
-def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_no_partial_files(tmp_path, monkeypatch):
     def full(tensors, path, metadata):
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -1,4 +1,4 @@
-"""Arrays come out of a pickle as they went in; nothing else in it is run."""
+"""Arrays of a pickle are read unchanged; no code in it is run."""
 
 from __future__ import annotations
 
@@ -72,12 +72,12 @@ def test_other_entries_are_named_and_paddles_table_of_names_is_not_one(tmp_path)
 
 
 @pytest.mark.parametrize("protocol", range(6))
-def test_a_number_of_numpy_beside_the_arrays_is_only_named(tmp_path, protocol):
+def test_numpy_scalars_are_only_listed(tmp_path, protocol):
     read, others = read_pickle(written(tmp_path, {"w": np.ones(2), "step": np.float32(1)}, protocol))
     assert (list(read), others) == (["w"], ("step",))
 
 
-def test_arrays_one_mapping_down_are_read_and_what_lies_beside_is_named(tmp_path):
+def test_arrays_in_a_nested_mapping_are_read_and_other_entries_listed(tmp_path):
     inner = {"embeddings.word_embeddings.weight": np.ones((2, 2))}
     read, others = read_pickle(written(tmp_path, {"model": inner, "step": 3}))
     assert (list(read), others) == (["embeddings.word_embeddings.weight"], ("step",))
@@ -90,7 +90,7 @@ def test_arrays_that_all_claim_the_same_bytes_are_refused(tmp_path):
         read_pickle(path)
 
 
-def test_a_place_in_the_memo_beyond_the_file_is_refused_before_memory_is_taken(tmp_path):
+def test_a_memo_index_beyond_the_file_is_refused_before_allocation(tmp_path):
     with pytest.raises(CheckpointError, match="needs a memo of 4,000,000,000 entries"):
         read_pickle(written(tmp_path, b"\x80\x02}r" + (4_000_000_000).to_bytes(4, "little") + b"."))
 
@@ -143,7 +143,7 @@ def test_what_is_no_array_is_refused_by_name(tmp_path, content, wanted):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"", "damaged or not a pickle"),
         (b"\x80\x04what is this", "damaged or not a pickle"),
@@ -152,8 +152,8 @@ def test_what_is_no_array_is_refused_by_name(tmp_path, content, wanted):
         (pickle.dumps({"w": np.ones(3)}).replace(b"K\x03\x85", b"K\x04\x85"), "damaged or not a pickle"),
     ],
 )
-def test_a_damaged_file_is_refused(tmp_path, content, told):
-    with pytest.raises(CheckpointError, match=told):
+def test_a_damaged_file_is_refused(tmp_path, content, message):
+    with pytest.raises(CheckpointError, match=message):
         read_pickle(written(tmp_path, content))
 
 

@@ -76,7 +76,7 @@ def test_a_module_with_parameters_and_tied_tables_is_read(tmp_path, zipped):
     assert torch.equal(read["extra"], torch.ones(2))
 
 
-def test_a_state_dict_one_mapping_down_is_read_without_the_optimiser_beside_it(tmp_path):
+def test_a_nested_state_dict_is_read_without_the_optimiser(tmp_path):
     inner = {"module.bert.embeddings.word_embeddings.weight": torch.ones(2, 3)}
     read, others = read_torch_file(saved(tmp_path, {"model": inner, "optimizer": {"m": torch.ones(9)}, "epoch": 2}))
     assert (list(read), others) == (list(inner), ("optimizer", "epoch"))
@@ -129,14 +129,14 @@ def test_a_flipped_bit_is_seen(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("tensor", "told"),
+    ("tensor", "message"),
     [
         (torch.ones(2, device="meta"), "w was saved without values"),
         (torch.eye(3).to_sparse(), "w is sparse"),
     ],
 )
-def test_a_tensor_without_plain_numbers_is_refused_by_name(tmp_path, tensor, told):
-    with pytest.raises(CheckpointError, match=told):
+def test_unsupported_tensors_are_refused_by_name(tmp_path, tensor, message):
+    with pytest.raises(CheckpointError, match=message):
         read_torch_file(saved(tmp_path, {"w": tensor}))
 
 
