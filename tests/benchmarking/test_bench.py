@@ -56,7 +56,7 @@ def test_the_table_and_the_line_have_every_figure(
     assert run(folder / "recipe.yaml", "--steps", "4", "--json", file) == 0
     shown = capsys.readouterr().out
     for part in ("tokens/s without padding", "MFU", "peak memory", "attention", "padded for", "recompilations",
-                 "operations", "thread", "waits", "instances/s", "of warm-up", str(file)):  # fmt: skip
+                 "operations", "thread", "waits", "instances/s", "warm-up steps", str(file)):  # fmt: skip
         assert part in shown, part
     (device,) = [row for row in shown.splitlines() if row.split()[:1] == ["device"]]
     assert device.count("thread") == 1
@@ -83,7 +83,7 @@ def test_what_was_measured_before_a_cut_off_is_in_the_file(
     def cut_off(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(bench_module.Bench, "inputs", cut_off)
+    monkeypatch.setattr(bench_module.Bench, "measure_input", cut_off)
     with pytest.raises(KeyboardInterrupt):
         ernie2.bench(folder / "recipe.yaml", steps=2, json_file=tmp_path / "b.jsonl")
     whats = [line["what"] for line in lines_of(tmp_path / "b.jsonl") if line["what"] != "warm_up"]
@@ -141,6 +141,6 @@ def test_what_cannot_be_done_is_said_before_anything_is_measured(
     assert run(recipe, "--json", tmp_path) == 2
     assert "Name another file with --json" in capsys.readouterr().err
     assert run("no-such-recipe", "--json", file) == 2
-    with pytest.raises(ernie2.errors.ConfigError, match="at least one step"):  # type: ignore[attr-defined]
+    with pytest.raises(ernie2.errors.ConfigError, match="must be at least 1"):  # type: ignore[attr-defined]
         ernie2.bench(recipe, steps=0, json_file=file)
     assert list(tmp_path.iterdir()) == []
