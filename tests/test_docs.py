@@ -12,6 +12,8 @@ import pytest
 import typer
 
 from ernie2.cli import app
+from ernie2.training.step import StepResult
+from ernie2.training.step_inputs import StepInputs
 
 ROOT = Path(__file__).parents[1]
 KEYS = ROOT / "docs" / "recipe-keys.md"
@@ -172,3 +174,14 @@ def test_the_code_layout_lists_every_package_and_only_files_that_exist() -> None
     present = {path.name for folder in folders for path in (ROOT / folder, *(ROOT / folder).rglob("*"))}
     present |= {path.name for path in ROOT.iterdir()}
     assert sorted(name for name in listed if name.rstrip("/") not in present) == []
+
+
+def test_the_page_on_hooks_names_fields_of_steps_and_positions_that_exist() -> None:
+    page = ROOT / "docs" / "hooks.md"
+    attributes: dict[type, set[str]] = {StepInputs: set(), StepResult: set()}
+    for span in code_spans(page):
+        if match := re.match(r"(inputs|result)\.(\w+)", span):
+            attributes[StepInputs if match[1] == "inputs" else StepResult].add(match[2])
+    for owner, names in attributes.items():
+        assert names, owner
+        assert sorted(name for name in names if not hasattr(owner, name)) == []
