@@ -119,7 +119,7 @@ def _open_run(run: Path) -> StoredModel:
         },
         task_ids=metadata["ernie2_task_ids"],
         metadata=metadata,
-        pad_id=pieces.pad_id if (pieces := load_checkpoint_tokenizer(run)) else 0,
+        pad_id=tokenizer.pad_id if (tokenizer := load_checkpoint_tokenizer(run)) else 0,
         tokenizer=record.data.tokenizer,
     )
 
