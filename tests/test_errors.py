@@ -1,4 +1,4 @@
-"""The nearest right name is suggested however a user came to the wrong one."""
+"""Suggestions of the closest valid name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Strings of users cannot steer a terminal nor become markup."""
+"""Users' strings are escaped for terminals and Markdown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The front of the package: lazy functions, and a version that is written once."""
+"""The package `ernie2`: lazy functions, and a single version."""
 
 from __future__ import annotations
 

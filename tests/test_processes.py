@@ -1,4 +1,4 @@
-"""Work shared out among processes: every item once, errors raised here, and killed processes noticed whenever it is."""
+"""Work in worker processes: each item once, errors are raised here, killed processes are detected."""
 
 from __future__ import annotations
 

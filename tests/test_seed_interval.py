@@ -1,4 +1,4 @@
-"""One interval over seeds for every table, and none where there is nothing to tell it from."""
+"""Intervals over seeds, and no interval if all seeds agree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line: quick help, exit codes, where results are, and a useful word for each thing a user can do wrong."""
+"""The command line: fast help, exit codes, paths of results, and a message for every user error."""
 
 from __future__ import annotations
 

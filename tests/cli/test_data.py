@@ -1,4 +1,4 @@
-"""`ernie2 mine` from the command line: what it leaves, what it prints, and what it refuses."""
+"""`ernie2 mine` from the command line: output, messages and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ernie2 pretrain RECIPE --dry-run`: what it prints, how it exits, and that it keeps nothing."""
+"""`ernie2 pretrain RECIPE --dry-run`: messages, exit codes, and no files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands about extended runs: extend, evaluate without --data, report --beside."""
+"""Commands on extended runs: extend, evaluate without --data, report --beside."""
 
 from __future__ import annotations
 

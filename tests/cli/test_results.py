@@ -1,4 +1,4 @@
-"""`ernie2 convert` and `ernie2 evaluate` from the command line: what they leave, print and refuse."""
+"""`ernie2 convert` and `ernie2 evaluate` from the command line: output, messages and errors."""
 
 from __future__ import annotations
 

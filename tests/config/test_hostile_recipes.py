@@ -1,4 +1,4 @@
-"""Damaged and hostile recipes: accepted, or refused with a message, in a moment."""
+"""Damaged and hostile recipes are accepted or refused with a message, quickly."""
 
 from __future__ import annotations
 

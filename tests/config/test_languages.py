@@ -1,4 +1,4 @@
-"""Languages are ISO 639 codes; what was meant by anything else is said."""
+"""Languages are ISO 639 codes; other input gets a suggestion."""
 
 from __future__ import annotations
 

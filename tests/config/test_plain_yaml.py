@@ -1,4 +1,4 @@
-"""What a user writes as YAML: plain data, or refused by key, in a moment."""
+"""Users' YAML becomes plain data or is refused by key, quickly."""
 
 from __future__ import annotations
 

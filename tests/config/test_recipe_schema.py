@@ -1,4 +1,4 @@
-"""The JSON schema of recipes and the page of keys say all that the models say."""
+"""The JSON schema of recipes and the page of keys contain everything in the settings classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shipped recipes are right, and the annotated one explains every key there is."""
+"""The shipped recipes are valid, and demo-en explains every key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/add-a-task.md does what it says: its files are written and its commands run in order, exactly as they stand."""
+"""docs/add-a-task.md works: its files are written and its commands run in order, unchanged."""
 
 from __future__ import annotations
 

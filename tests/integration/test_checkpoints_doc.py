@@ -1,4 +1,4 @@
-"""docs/checkpoints.md does what it says: its commands are run in order on a tiny model of Paddle."""
+"""docs/checkpoints.md works: its commands run in order on a tiny Paddle model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""examples/custom_task: a package of its own brings two tasks, and nothing in `src/` knows them."""
+"""examples/custom_task: a separate package with two tasks that `src/` does not name."""
 
 from __future__ import annotations
 

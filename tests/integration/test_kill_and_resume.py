@@ -1,4 +1,4 @@
-"""A real process, a real SIGKILL, a real resume: the run ends as if nothing had happened."""
+"""A run that is killed with SIGKILL and resumed ends with the same result."""
 
 import json
 import os

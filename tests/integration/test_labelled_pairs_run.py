@@ -1,4 +1,4 @@
-"""Labelled pairs from shards to a trained, exported and measured model: their classes keep their order all the way."""
+"""Labelled pairs from shards to a trained, exported and evaluated model; classes keep their order."""
 
 from __future__ import annotations
 

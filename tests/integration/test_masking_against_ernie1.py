@@ -1,4 +1,4 @@
-"""Our units beside those of ERNIE 1.0, by the script that compares them: on two written instances, and on real ones."""
+"""Our masking units compared with those of ERNIE 1.0 by the benchmark script, on synthetic and real instances."""
 
 from __future__ import annotations
 

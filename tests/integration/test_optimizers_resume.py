@@ -1,4 +1,4 @@
-"""A run of any optimizer and schedule, killed, resumed and extended, ends as one that nobody touched."""
+"""A run killed, resumed and extended ends as an uninterrupted one, with any optimizer and schedule."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/own-corpus.md does what it says: its blocks are run in order, exactly as they stand."""
+"""docs/own-corpus.md works: its blocks run in order, unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every shipped recipe trains: 20 real steps and more at 2 layers, on corpora small enough to be written here."""
+"""Every shipped recipe trains for 20 steps or more with 2 layers, on small synthetic corpora."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two agents of torchrun, as two machines run them: they meet, train, one is cut off, comes back, and the run ends."""
+"""Two torchrun agents as on two machines: one is killed and restarted, and the run finishes."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""`ernie2.convert`: any checkpoint in, a Hugging Face folder or ours out, with its tokeniser."""
+"""`ernie2.convert`: checkpoints of all formats to a folder of Hugging Face or ernie2, with tokeniser."""
 
 from __future__ import annotations
 

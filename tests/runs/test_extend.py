@@ -1,4 +1,4 @@
-"""A finished run learns one more task: what stays bit-equal, what goes on, what is refused."""
+"""`ernie2.extend`: bitwise equal state, positions that continue, and errors."""
 
 from __future__ import annotations
 

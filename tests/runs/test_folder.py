@@ -1,4 +1,4 @@
-"""One process at a time writes into an output folder, and one that lost it stops before it writes again."""
+"""Locks on output folders: one writer at a time; a writer that lost its lock stops."""
 
 from __future__ import annotations
 

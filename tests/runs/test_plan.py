@@ -1,4 +1,4 @@
-"""A dry run tells schedule, epochs, memory and time, refuses what the run would refuse, and keeps nothing."""
+"""A dry run reports schedule, epochs, memory and time, has the run's errors, and writes nothing."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What `prepare` says at the end, and what it refuses before any training."""
+"""Messages at the end of `prepare`, and its errors before any training."""
 
 from __future__ import annotations
 

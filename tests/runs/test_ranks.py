@@ -1,4 +1,4 @@
-"""The command on two ranks: one speaks and writes, and what it leaves is what one process leaves."""
+"""The command on two ranks: one rank prints and writes, with the same results as one process."""
 
 import json
 import re

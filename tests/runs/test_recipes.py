@@ -1,4 +1,4 @@
-"""What is listed: recipes and tasks."""
+"""Lists of recipes and tasks, and copies of recipes."""
 
 from __future__ import annotations
 

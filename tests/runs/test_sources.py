@@ -1,4 +1,4 @@
-"""A run as a checkpoint among others: what it holds, and which tokeniser belongs to it."""
+"""A run as a source of parameters: its contents and its tokeniser."""
 
 from __future__ import annotations
 

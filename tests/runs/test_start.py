@@ -1,4 +1,4 @@
-"""Runs that stop early, and what a user can get wrong about a run."""
+"""Runs that stop early, and invalid arguments of runs."""
 
 import json
 import re

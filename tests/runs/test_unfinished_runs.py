@@ -1,4 +1,4 @@
-"""A run that is not finished, or that another process trains, is named as such by every command that takes it."""
+"""Every command reports a run that is unfinished or being trained by another process."""
 
 from __future__ import annotations
 
