@@ -41,9 +41,8 @@ def locked_run_dir(run: Path, group: ProcessGroup) -> Iterator[None]:
 
 def should_resume(run: Path, group: ProcessGroup) -> bool:
     """Return `is_restart` for a folder that is not locked yet; raise `FolderInUse` if another process has locked it."""
-    if (
-        not group.restarts and (owner := lock_owner(run)) is not None
-    ):  # after a restart the old processes may still be ending
+    # after a restart the old processes may still be ending
+    if not group.restarts and (owner := lock_owner(run)) is not None:
         raise FolderInUse(f"{run} {lock_advice(owner)}")
     return is_restart(run, group)
 
