@@ -48,7 +48,7 @@ def test_a_task_may_name_its_corpora(tmp_path):
     }
 
 
-def test_tasks_that_share_a_corpus_are_not_apart(tmp_path):
+def test_tasks_that_share_a_corpus_are_not_disjoint(tmp_path):
     shards = write_corpora(tmp_path, {"a": texts(3, 3), "b": texts(3, 3)})
     made, _ = build_feeds(shards, [task("knowledge_masking"), task("sentence_reordering", corpora=("a",))])
     assert disjoint_pairs(made) == frozenset()
@@ -89,7 +89,7 @@ def pairs(*labels):
     return [document([[[10]], [[11]]], label=label, name=f"p{i}") for i, label in enumerate(labels)]
 
 
-def test_text_and_pairs_are_fed_to_the_tasks_of_their_kind_and_are_apart(tmp_path):
+def test_text_and_pairs_go_to_tasks_of_their_kind_and_are_disjoint(tmp_path):
     shards = write_corpora(tmp_path, {"wiki": texts(3, 3), "web": pairs("but", "and")})
     tasks = [task("knowledge_masking"), task("discourse_relation", labels=("and", "but")), task("sentence_reordering")]
     made, table = build_feeds(shards, tasks)
@@ -106,7 +106,7 @@ def test_text_and_pairs_are_fed_to_the_tasks_of_their_kind_and_are_apart(tmp_pat
     assert ("discourse_relation", "knowledge_masking") in disjoint_pairs(made)
 
 
-def test_masking_reads_pairs_where_it_names_them(tmp_path):
+def test_masking_reads_pairs_if_it_names_them(tmp_path):
     shards = write_corpora(tmp_path, {"wiki": texts(3, 3), "web": pairs("but", "and")})
     tasks = [task("knowledge_masking", corpora=("wiki", "web")), task("discourse_relation", labels=("and", "but"))]
     made, _ = build_feeds(shards, tasks)
@@ -129,7 +129,7 @@ def test_a_corpus_a_task_cannot_learn_from_is_refused_before_any_work(tmp_path, 
         build_feeds(shards, [task(name, **options)])
 
 
-def test_a_task_of_pairs_without_pairs_is_told_that_there_are_none(tmp_path):
+def test_the_error_of_a_pair_task_without_pairs_says_so(tmp_path):
     shards = write_corpora(tmp_path, {"wiki": texts(3, 3)})
     with pytest.raises(
         TaskError, match=r"nothing to read.*it can use no corpus, since none contains labelled pairs\. It"

@@ -101,7 +101,7 @@ def test_articles_and_dialogs_keep_to_their_shares_of_100_000_tokens(tmp_path, m
     assert scored[0] / sum(scored) == pytest.approx(share, abs=0.01)
 
 
-def test_without_weights_every_corpus_is_walked_equally_often(tmp_path):
+def test_without_weights_every_corpus_is_read_equally_often(tmp_path):
     streams = stream_over(articles_and_dialogs(tmp_path), [MASKING])
     tokens, scored = shown(packs_of(streams, MASKING, (MASKING,))[0])
     articles, dialogs = (corpus.num_tokens("train") for corpus in streams.feeds[MASKING].corpora)
@@ -110,7 +110,7 @@ def test_without_weights_every_corpus_is_walked_equally_often(tmp_path):
     assert scored[0] / sum(scored) == pytest.approx(0.5, abs=0.01)
 
 
-def test_a_corpus_too_short_for_its_share_is_walked_round_and_round(tmp_path):
+def test_a_corpus_too_short_for_its_share_is_repeated(tmp_path):
     shards = write_corpora(
         tmp_path,
         {

@@ -12,7 +12,7 @@ from ernie2.batches.order import generator, permuted, seed_of
 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(1, 400), st.integers(0, 2**128 - 1))
-def test_every_place_is_taken_once(size, seed):
+def test_every_place_is_used_once(size, seed):
     assert sorted(permuted(i, size, seed) for i in range(size)) == list(range(size))
 
 

@@ -45,7 +45,7 @@ def test_sequences_lie_end_to_end_with_positions_labels_and_task_ids():
     assert (pack.targets["word"].positions.dtype, pack.targets["word"].labels.dtype) == (np.int32, np.int32)
 
 
-def test_a_pack_closes_where_tokens_sequences_or_scored_positions_reach_their_cap():
+def test_a_pack_closes_when_tokens_sequences_or_scored_positions_reach_their_cap():
     caps = Caps(tokens=6, longest=6, sequences=2, scored={"word": 3})
     by_tokens = Packer(caps, PAD)
     assert [by_tokens.add(instance([2, 7, 8, 3]), 0), by_tokens.add(instance([2, 7, 3]), 0)] == [True, False]
@@ -85,7 +85,7 @@ def test_caps_leave_room_for_one_full_sequence():
     st.integers(12, 60),
     st.integers(1, 8),
 )
-def test_whatever_comes_is_packed_whole_under_the_caps_in_static_shapes(sizes, tokens, sequences):
+def test_instances_are_packed_complete_under_the_caps_in_static_shapes(sizes, tokens, sequences):
     caps = Caps(tokens, 12, sequences, {"word": 12, "order": sequences})
     made = []
     for number, (length, scored, ordered) in enumerate(sizes):

@@ -386,7 +386,7 @@ def test_a_corpus_of_one_group_has_no_other_document(tmp_path):
         streams.pack(0, StreamState(), "others", ("others",))
 
 
-def test_a_second_group_is_found_where_one_group_has_nearly_all_documents(tmp_path):
+def test_a_second_group_is_found_if_one_group_has_nearly_all_documents(tmp_path):
     """A draw of 100 documents would miss it four times in five."""
     texts = [document([[[5]]], name=str(i), group=i == 0) for i in range(500)]
     shards = write_corpora(tmp_path, {"one": texts}, per_shard=500)

@@ -67,7 +67,7 @@ def test_a_checkpoint_that_was_being_written_when_killed_is_not_seen(tmp_path):
     assert checkpoints.newest(tmp_path).folder.name == "step_00000001"
 
 
-def test_no_whole_checkpoint_is_an_error_that_names_the_damage(tmp_path):
+def test_the_error_without_a_complete_checkpoint_names_the_damage(tmp_path):
     model, optimizer = trained()
     folder = checkpoints.save(tmp_path, 1, model, optimizer, {})
     (folder / "optimizer.safetensors").unlink()
@@ -75,7 +75,7 @@ def test_no_whole_checkpoint_is_an_error_that_names_the_damage(tmp_path):
         checkpoints.newest(tmp_path)
 
 
-def test_a_full_disk_leaves_the_checkpoint_before_it_whole(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_previous_checkpoint_complete(tmp_path, monkeypatch):
     model, optimizer = trained()
     checkpoints.save(tmp_path, 1, model, optimizer, {})
 
@@ -159,7 +159,7 @@ def test_what_a_kill_left_of_a_deletion_is_no_checkpoint_and_goes_with_other_lef
     assert [folder.name for folder in (tmp_path / "checkpoints").iterdir()] == ["step_00000002"]
 
 
-def test_pruning_neither_counts_nor_deletes_what_is_no_whole_checkpoint(tmp_path):
+def test_pruning_neither_counts_nor_deletes_damaged_checkpoints(tmp_path):
     model, optimizer = trained()
     for step in (1, 2, 3):
         checkpoints.save(tmp_path, step, model, optimizer, {})
@@ -222,7 +222,7 @@ def test_a_state_that_does_not_name_exactly_the_files_of_a_checkpoint_is_refused
         checkpoints.open_checkpoint(folder)
 
 
-def test_a_damaged_checkpoint_in_the_place_of_a_new_one_is_kept_beside_it(tmp_path):
+def test_a_damaged_checkpoint_in_the_place_of_a_new_one_is_renamed(tmp_path):
     model, optimizer = trained()
     for _ in range(3):
         folder = checkpoints.save(tmp_path, 1, model, optimizer, {})
@@ -233,7 +233,7 @@ def test_a_damaged_checkpoint_in_the_place_of_a_new_one_is_kept_beside_it(tmp_pa
     assert checkpoints.newest(tmp_path).folder == folder
 
 
-def test_a_run_has_begun_once_it_has_a_checkpoint_or_is_done(tmp_path):
+def test_a_run_is_started_once_it_has_a_checkpoint_or_is_done(tmp_path):
     assert not checkpoints.is_started(tmp_path)
     tiny_run.write_run_json(tmp_path, status="running")
     (tmp_path / "checkpoints" / ".step_00000000.abcdefgh.tmp").mkdir(parents=True)
@@ -248,7 +248,7 @@ def test_a_run_has_begun_once_it_has_a_checkpoint_or_is_done(tmp_path):
 STATE = FullState({"weight": torch.ones(2)}, {"step/weight": torch.ones(())})
 
 
-def test_training_goes_on_while_a_checkpoint_is_written(tmp_path, monkeypatch):
+def test_training_continues_while_a_checkpoint_is_written(tmp_path, monkeypatch):
     written, write = Event(), checkpoints.write
     monkeypatch.setattr(checkpoints, "write", lambda *given: written.wait(20) and write(*given))
     state = {"position": {"step": 1}}
@@ -267,7 +267,7 @@ def test_all_but_the_newest_and_the_ends_of_stages_are_deleted(tmp_path):
     assert sorted(folder.name[-1] for folder in (tmp_path / "checkpoints").iterdir()) == ["1", "3"]
 
 
-def test_what_went_wrong_in_the_thread_is_raised_once_and_the_checkpoint_before_is_whole(tmp_path, monkeypatch):
+def test_an_error_of_the_thread_is_raised_once_and_the_previous_checkpoint_is_complete(tmp_path, monkeypatch):
     def full(*_args, **_kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -131,7 +131,7 @@ def test_compiled_runs_of_two_ranks_are_that_of_one(tmp_path, shards):
         same(tmp_path, "alone", name, noted, others)
 
 
-def test_a_run_goes_on_with_two_sharded_ranks_then_with_one(alone, shards):
+def test_a_run_resumes_with_two_sharded_ranks_then_with_one(alone, shards):
     folder, noted = alone
     first = ranks.run_jobs(folder, 1, [job(folder, shards, "moved", stop=6)])
     sharded = {"parallel": "fsdp"}

@@ -105,7 +105,7 @@ def test_predictions_of_all_packs_and_tasks_are_read_from_the_device_together(he
     assert reads == [2 * sum(len(exam.packs) for exam in exams._sets.values())]
 
 
-def test_caps_leave_room_for_one_whole_sequence(heldout):
+def test_caps_leave_room_for_one_complete_sequence(heldout):
     exams, _ = heldout
     caps = Caps.of(256, 64, [tiny.task(name) for name in tiny.FOUR])
     assert all(len(pack.tokens) == caps.tokens for exam in exams._sets.values() for pack in exam.packs)
@@ -138,7 +138,7 @@ def walked(folder, corpora, instances, task="capitalization_prediction", limit=1
     return [int(instance.sequence.tokens[1]) - 100 for instance in found]
 
 
-def test_a_pass_goes_on_with_the_large_corpus_when_the_small_one_is_walked_through(tmp_path):
+def test_a_pass_continues_with_the_large_corpus_after_the_small_one(tmp_path):
     large, small = corpus("large", 40), corpus("small", 3)
     shards = {"large": large, "small": small}
     everything = walked(tmp_path / "all", shards, 1_000, weights={"large": 1, "small": 1})
@@ -147,7 +147,7 @@ def test_a_pass_goes_on_with_the_large_corpus_when_the_small_one_is_walked_throu
     assert some == everything[:20], "the same ones, as many as were asked for"
 
 
-def test_every_document_is_walked_once_whatever_the_shares(tmp_path):
+def test_every_document_is_read_once_for_any_shares(tmp_path):
     shards = {"rare": corpus("rare", 5), "common": corpus("common", 9)}
     found = walked(tmp_path, shards, 1_000, weights={"rare": 1, "common": 1000})
     assert sorted(found) == sorted([*range(5), *range(9)])
@@ -163,7 +163,7 @@ def test_no_instance_of_a_second_pass_is_counted(tmp_path):
         assert sorted(found) == list(range(usable))
 
 
-def test_documents_of_several_instances_are_walked_to_their_end(tmp_path):
+def test_documents_of_several_instances_are_read_to_their_end(tmp_path):
     found = walked(tmp_path, {"long": corpus("long", 3, sentences=10), "short": corpus("short", 2)}, 1_000, limit=16)
     assert Counter(found) == {0: 2 + 1, 1: 2 + 1, 2: 2}  # 14 tokens are 7 sentences of 10: two instances a document
 
@@ -217,7 +217,7 @@ def test_the_classes_of_a_drawn_task_come_equally_often(tmp_path):
     assert exam.labels[:12].tolist() != sorted(exam.labels[:12].tolist()), "in random order"
 
 
-def test_wilson_keeps_its_width_where_all_or_none_are_right():
+def test_wilson_keeps_its_width_if_all_or_none_are_right():
     assert wilson(1.0, 16) == (pytest.approx(0.8064, abs=1e-4), 1.0)  # 16 / (16 + 1.96²)
     assert wilson(0.0, 16) == (0.0, pytest.approx(0.1936, abs=1e-4))
 

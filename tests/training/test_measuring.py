@@ -39,7 +39,7 @@ def test_every_task_set_of_the_plan_is_counted_with_its_steps(shards, tmp_path):
     assert all(s.main_task in s.active for s in counts)
 
 
-def test_each_set_is_measured_by_steps_of_its_own_tasks_and_nothing_is_left_behind(shards, tmp_path):
+def test_each_task_set_is_measured_by_its_own_steps_and_no_file_remains(shards, tmp_path):
     trainer = trainer_of(shards, tmp_path)
     made = measured(trainer, tmp_path, seconds=30.0 / 1000)
     assert set(made.sets) == set(task_sets(trainer.plans))
@@ -74,7 +74,7 @@ def test_the_forecast_weighs_each_set_by_its_steps_and_adds_evaluations_and_chec
     assert (cost.measured_sets, cost.sets) == (len(counts), len(counts))
 
 
-def test_packs_made_by_other_processes_cost_nothing_as_long_as_training_is_slower(shards, tmp_path):
+def test_packs_of_loader_workers_cost_nothing_while_training_is_slower(shards, tmp_path):
     trainer = trainer_of(shards, tmp_path)
     sets = dict.fromkeys(task_sets(trainer.plans), StepCost(1, 3.0, 2.0, 10))
     total = sum(map(len, trainer.plans))

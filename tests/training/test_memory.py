@@ -29,7 +29,7 @@ def test_a_token_keeps_34_bytes_times_hidden_in_every_layer_and_four_more_for_no
     assert estimate(BASE, 0, 1, "fp32", activation_checkpointing=False).activations == 12 * 66 * 768
 
 
-def test_attention_weights_take_two_bytes_a_head_and_pair_of_tokens_in_bf16_where_they_are_kept():
+def test_attention_weights_take_two_bytes_a_head_and_pair_of_tokens_in_bf16_if_they_are_stored():
     without, kept = (estimate(BASE, 0, 512, "bf16", False, longest).activations for longest in (0, 512))
     assert kept - without == 12 * 12 * 512 * 512 * 2  # layers, heads, pairs of one sequence of 512
 
@@ -128,7 +128,7 @@ class FakeLibc:
         self.held, self.trims = 1000, self.trims + 1
 
 
-def test_freed_memory_is_given_back_where_it_has_grown_by_a_quarter(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_freed_memory_is_released_after_growing_by_a_quarter(monkeypatch: pytest.MonkeyPatch) -> None:
     libc = FakeLibc()
     monkeypatch.setattr(memory, "_resident_bytes", lambda: libc.held)
     freed_memory, most, trimmed = FreedMemory(libc), 0, []
@@ -154,7 +154,7 @@ def test_memory_that_does_not_grow_is_never_given_back(monkeypatch: pytest.Monke
     assert libc.trims == 0
 
 
-def test_without_kept_memory_a_step_does_nothing() -> None:
+def test_without_retained_memory_a_step_does_nothing() -> None:
     assert FreedMemory()._libc is None
     FreedMemory().trim_if_grown()
 

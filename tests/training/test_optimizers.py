@@ -59,7 +59,7 @@ def test_biases_and_norms_are_not_decayed(train):
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_state_made_at_the_start_gives_the_updates_of_lazy_state(name):
+def test_state_created_at_the_start_gives_the_updates_of_lazy_state(name):
     torch.manual_seed(0)
     ours, theirs = nn.Linear(3, 2), nn.Linear(3, 2)
     theirs.load_state_dict(ours.state_dict())

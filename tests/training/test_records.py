@@ -97,7 +97,7 @@ def test_the_records_of_a_finished_run_are_read_as_they_were_when_it_ended(tmp_p
         records.read()
 
 
-def test_a_full_disk_leaves_the_lines_whole_and_says_how_to_go_on(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_lines_complete_and_says_how_to_continue(tmp_path, monkeypatch):
     records = Records(tmp_path)
     records.write("step", step=1)
 

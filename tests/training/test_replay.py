@@ -38,7 +38,7 @@ def test_the_message_names_step_stage_tasks_positions_and_the_command(run):
     assert "lower train.peak_lr" in told
 
 
-def test_what_is_kept_holds_no_pickles_and_comes_back_exactly(run):
+def test_a_saved_batch_has_no_pickles_and_loads_exactly(run):
     folder, _, trainer = run
     assert sorted(file.name for file in (folder / "bad_batch").iterdir()) == [
         "batch.json",
@@ -57,7 +57,7 @@ def test_what_is_kept_holds_no_pickles_and_comes_back_exactly(run):
         assert pack.real_tokens > 0
 
 
-def test_the_batch_that_is_kept_is_the_one_the_lanes_yield(run):
+def test_the_saved_batch_is_that_of_the_data_streams(run):
     folder, _, trainer = run
     packs, _, facts = replay.read_bad_batch(folder / "bad_batch")
 
@@ -102,14 +102,14 @@ def test_a_replay_of_a_sound_step_gives_its_losses_bit_for_bit(tmp_path):
     assert replay.main([str(tmp_path / "run" / "bad_batch"), "--device", "cpu"]) == 1
 
 
-def test_a_folder_that_is_no_kept_batch_is_said_so(tmp_path, capsys):
+def test_a_folder_without_a_saved_batch_is_refused(tmp_path, capsys):
     with pytest.raises(CheckpointError, match="not a saved bad batch"):
         replay.read_bad_batch(tmp_path)
     assert replay.main([str(tmp_path)]) == 2
     assert "error:" in capsys.readouterr().err
 
 
-def test_a_full_disk_leaves_the_batch_kept_before(run, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_batch_saved_before(run, tmp_path, monkeypatch):
     packs, model, _ = replay.read_bad_batch(run[0] / "bad_batch")
     place = tmp_path / "bad_batch"
     replay.write_bad_batch(place, packs, model, dict(model.named_parameters()), {"step": 1})

@@ -26,7 +26,7 @@ def test_warmup_stable_decay_stays_at_the_peak_until_the_last_steps():
     assert shares == [0.5, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25]
 
 
-def test_where_rise_and_fall_overlap_the_lower_counts_and_without_a_decay_the_rate_stays():
+def test_if_rise_and_fall_overlap_the_lower_counts_and_without_a_decay_the_rate_stays():
     assert [warmup_stable_decay(step, 4, 4, 3) for step in range(1, 5)] == pytest.approx([1 / 4, 2 / 4, 2 / 3, 1 / 3])
     assert [warmup_stable_decay(step, 4, 2, 0) for step in range(1, 5)] == [0.5, 1, 1, 1]
     assert [linear(step, 3, 6, 0) for step in range(1, 4)] == pytest.approx([1 / 6, 2 / 6, 3 / 6])
@@ -82,17 +82,19 @@ def test_the_decay_of_wsd_is_steps_or_a_share_of_what_the_schedule_counts(lr_dec
     assert found == [warmup_stable_decay(step, 8, 2, steps) for step in range(1, 9)]
 
 
-def test_a_task_that_rides_beside_others_gets_the_smallest_rate_of_them():
+def test_combined_steps_use_the_smallest_rate_of_their_tasks():
     plans = [
-        StagePlan(Stage((("hosts", 8), ("rides", 5))), {"hosts": "sentence", "rides": "token"}, token_only_share=0.0)
+        StagePlan(
+            Stage((("main", 8), ("attached", 5))), {"main": "sentence", "attached": "token"}, token_only_share=0.0
+        )
     ]
-    at = Position([], step=3, stage_step=3, task_steps={"hosts": 3, "rides": 1})
+    at = Position([], step=3, stage_step=3, task_steps={"main": 3, "attached": 1})
     settings = TrainSettings(peak_lr=1.0, restart="per_task")
-    assert learning_rate(settings, 4, at, plans, ["hosts", "rides"]) == 0.25
-    assert learning_rate(settings, 4, at, plans, ["hosts"]) == 0.75
+    assert learning_rate(settings, 4, at, plans, ["main", "attached"]) == 0.25
+    assert learning_rate(settings, 4, at, plans, ["main"]) == 0.75
 
 
-def test_the_schedule_of_an_extension_counts_from_where_it_began():
+def test_the_schedule_of_an_extension_counts_from_its_start():
     extended = rates(begin=1, schedule="linear", restart="never")
     assert extended == [linear(step, 8, 2, 0) for step in range(1, 9)]
 

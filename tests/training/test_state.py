@@ -47,7 +47,7 @@ def test_an_improvement_starts_the_waiting_anew_and_a_small_one_does_not_count()
     assert seen(3.0, 2.9, min_gain=0.01).waited == {"a": 0}
 
 
-def test_a_stage_goes_on_as_long_as_one_of_its_tasks_improves():
+def test_a_stage_continues_as_long_as_one_of_its_tasks_improves():
     convergence = seen(2.0, 2.0, 2.0)
     assert not convergence.has_converged(["a", "never evaluated"], 2)
     assert convergence.has_converged(["a"], 2)
@@ -58,7 +58,7 @@ def test_without_patience_nothing_ever_converges():
 
 
 @given(st.lists(st.floats(0.1, 10), min_size=1, max_size=20))
-def test_the_best_is_the_least_loss_and_its_state_can_be_taken_up(losses):
+def test_the_best_is_the_least_loss_and_its_state_can_be_restored(losses):
     convergence = seen(*losses)
     assert convergence.best["a"] == min(losses)
     stored = json.loads(json.dumps(Position([], convergence=convergence).state()))

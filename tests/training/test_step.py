@@ -155,7 +155,7 @@ def test_gradients_are_clipped_at_the_norm_of_all_of_them_together():
     assert moved_by(norm * 1.01)[0] == pytest.approx(free, rel=1e-6)
 
 
-def test_a_stated_precision_is_taken_and_auto_picks_one_the_device_has():
+def test_a_configured_precision_is_used_and_auto_picks_one_of_the_device():
     assert choose_precision("fp32", CPU) == "fp32"
     assert choose_precision("bf16", CPU) == "bf16"
     assert choose_precision("auto", CPU) in ("bf16", "fp32")
@@ -192,7 +192,7 @@ def test_fp16_stays_close_to_fp32():
         torch.testing.assert_close(rough[name], parameter, atol=2e-3, rtol=2e-2)
 
 
-def test_small_gradients_survive_fp16_only_where_the_loss_is_scaled():
+def test_small_gradients_survive_fp16_only_if_the_loss_is_scaled():
     weights = {"words": 0.0, "order": 1e-7}  # gradients of the head's input near 1e-9, below what fp16 can say
     slopes = []
     for scale in (None, LossScale()):
@@ -203,7 +203,7 @@ def test_small_gradients_survive_fp16_only_where_the_loss_is_scaled():
     assert slopes[1] > 0
 
 
-def test_a_gradient_that_overflows_changes_nothing_and_is_told_to_the_scale():
+def test_a_gradient_that_overflows_changes_only_the_scale():
     model = MultiTaskModel(SETTINGS, 50, SPECS, seed=1)
     before = {name: parameter.clone() for name, parameter in model.state_dict().items()}
     scale = LossScale(value=1e38, bad=1)
@@ -225,7 +225,7 @@ def test_compiling_is_for_cuda_unless_it_is_asked_for(monkeypatch):
     assert choose_compiling(True, CPU) is True
 
 
-def test_compiling_without_a_compiler_is_refused_where_asked_for_and_left_out_otherwise(monkeypatch):
+def test_compiling_without_a_compiler_is_refused_if_configured_and_skipped_otherwise(monkeypatch):
     monkeypatch.setattr(step_module, "has_triton", lambda: False)
     monkeypatch.setattr(step_module, "_has_cpp_compiler", lambda: False)
     assert choose_compiling("auto", torch.device("cuda")) is False
@@ -246,14 +246,14 @@ def test_compiling_without_a_compiler_is_refused_where_asked_for_and_left_out_ot
         ({"a": 1.0}, float("inf"), False),
     ],
 )
-def test_a_step_is_finite_where_every_loss_and_the_gradient_are(losses, norm, finite):
+def test_a_step_is_finite_if_every_loss_and_the_gradient_are(losses, norm, finite):
     verdict = FiniteCheck({name: torch.tensor(loss) for name, loss in losses.items()}, torch.tensor(norm))
     assert bool(verdict) is finite
     assert verdict.bad.item() == (0.0 if finite else 1.0)
     assert verdict.known
 
 
-def test_the_fused_optimiser_changes_nothing_where_the_verdict_is_bad():
+def test_the_fused_optimiser_changes_nothing_after_a_bad_step():
     """What CUDA relies on: the kernel itself heeds the verdict, and takes Adam's step count back."""
     torch.manual_seed(0)
     parameter = torch.nn.Parameter(torch.randn(5))

@@ -435,7 +435,7 @@ def test_a_signal_during_the_last_step_of_a_stage_stops_at_its_end(tmp_path):
     assert begun == [0, 1, 2, 3]
 
 
-def test_a_batch_that_is_never_made_is_told_by_the_watchdog(tmp_path, capsys):
+def test_the_watchdog_reports_a_batch_that_is_never_built(tmp_path, capsys):
     trainer = fresh(tmp_path, train={"watchdog_seconds": 0.2})
     pack, told = trainer.streams.pack, ""
 

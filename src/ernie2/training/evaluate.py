@@ -86,14 +86,22 @@ class HeldOut:
         packs; all return the same figures as a single process.
         """
         group = group or ProcessGroup(device=device)
-        made = [self._predict(name, heldout, model, precision, device, group) for name, heldout in self._sets.items()]
-        values = iter(to_host([part for packs in made for pack in packs for part in pack]))
+        predictions = [
+            self._predict(name, heldout, model, precision, device, group) for name, heldout in self._sets.items()
+        ]
+        values = iter(to_host([part for packs in predictions for pack in packs for part in pack]))
         shares = group.all_gather(
-            {name: [(next(values), next(values)) for _ in packs] for name, packs in zip(self._sets, made, strict=True)}
+            {
+                name: [(next(values), next(values)) for _ in packs]
+                for name, packs in zip(self._sets, predictions, strict=True)
+            }
         )
-        found = {name: self._figures(name, heldout, [s[name] for s in shares]) for name, heldout in self._sets.items()}
-        told = {name: {**figures, "trained": trained is None or name in trained} for name, figures in found.items()}
-        return {name: {**figures, "verdict": verdict_of(figures).word} for name, figures in told.items()}
+        figures = {
+            name: self._figures(name, heldout, [s[name] for s in shares]) for name, heldout in self._sets.items()
+        }
+        trained_names = figures.keys() if trained is None else trained
+        results = {name: {**each, "trained": name in trained_names} for name, each in figures.items()}
+        return {name: {**each, "verdict": verdict_of(each).word} for name, each in results.items()}
 
     def _predict(
         self,
@@ -108,17 +116,17 @@ class HeldOut:
 
         A rank with fewer packs computes one of another rank, because sharded layers need all ranks at once.
         """
-        found = []
+        predictions = []
         for turn in range(group.max_per_rank(len(heldout.packs))):
             number = group.rank + turn * group.size
             with torch.no_grad(), autocast(precision, device):
-                made = model.predictions(
+                outputs = model.predictions(
                     Inputs.from_batch(heldout.packs[number % len(heldout.packs)], device, static=False)
                 )
             if number < len(heldout.packs):
-                losses, predicted = made[name]
-                found.append((losses.float(), predicted))
-        return found
+                losses, predicted = outputs[name]
+                predictions.append((losses.float(), predicted))
+        return predictions
 
     def _figures(
         self, name: str, heldout: _HeldOutSet, shares: Sequence[Sequence[tuple[Array, Array]]]

@@ -47,8 +47,8 @@ def estimate(
     tokens), else 0. `state_numbers`: numbers per parameter in the optimizer state; 2 for Adam.
     """
     layer = ENCODERS[encoder.kind].layer.activation_bytes(encoder, 4 if precision == "fp32" else 2, weights_tokens)
-    kept = encoder.layers * 4 * encoder.hidden + layer if activation_checkpointing else encoder.layers * layer
-    return Memory(4 * parameters, 4 * parameters, 4 * state_numbers * parameters, pack_tokens * kept)
+    per_token = encoder.layers * 4 * encoder.hidden + layer if activation_checkpointing else encoder.layers * layer
+    return Memory(4 * parameters, 4 * parameters, 4 * state_numbers * parameters, pack_tokens * per_token)
 
 
 def check_memory(encoder: EncoderSettings, vocab_size: int, device: torch.device, state_numbers: int = 2) -> None:

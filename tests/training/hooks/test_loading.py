@@ -162,7 +162,7 @@ def test_a_stop_without_a_reason_is_no_signal_to_another_rank(recipe, module):
     assert str(stopped).startswith("a hook stopped the run; step ")
 
 
-def test_a_hook_that_cannot_be_made_says_where(module):
+def test_the_error_of_a_hook_that_cannot_be_created_has_its_place(module):
     with pytest.raises(ConfigError, match="FileNotFoundError") as refused:
         create_hooks([f"{module}:Unmakeable"])
     assert _place(module, "no such file") in str(refused.value)
@@ -191,7 +191,7 @@ def test_what_is_no_hook_is_refused_before_anything_is_written(recipe, tmp_path,
     assert not (tmp_path / "run").exists()
 
 
-def test_an_installed_hook_takes_part_only_where_it_is_named(monkeypatch, module):
+def test_an_installed_hook_is_used_only_if_it_is_named(monkeypatch, module):
     entry = EntryPoint("steps", f"{module}:StepsToFile", loading.GROUP)
     monkeypatch.setattr(loading, "entry_points", lambda group: [entry] if group == "ernie2.hooks" else [])
     assert [type(hook).__name__ for hook in create_hooks(["steps"])] == ["StepsToFile"]

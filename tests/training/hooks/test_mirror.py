@@ -33,7 +33,7 @@ def test_a_mirror_holds_the_checkpoints_of_the_run_folder(mirrored):
     assert names(mirrored / "mirror" / "checkpoints") == names(mirrored / "run" / "checkpoints")
 
 
-def test_a_run_whose_disk_is_gone_goes_on_from_its_mirror_and_ends_in_the_same_bits(mirrored, tmp_path):
+def test_a_run_with_a_lost_disk_resumes_from_its_mirror_to_the_same_bits(mirrored, tmp_path):
     newest, *_ = sorted((mirrored / "mirror" / "checkpoints").iterdir(), reverse=True)
     (newest / "model.safetensors").write_bytes(b"damaged")
     run = ernie2.resume(tmp_path / "run", f"file://{mirrored}/mirror")
@@ -61,7 +61,7 @@ def test_a_url_nothing_can_open_is_refused(tmp_path):
         Mirror(tmp_path, "nosuch://bucket/run")
 
 
-def test_a_mirror_that_fails_is_told_and_the_next_checkpoint_is_copied(tmp_path, monkeypatch, capsys):
+def test_a_failing_mirror_is_reported_and_the_next_checkpoint_is_copied(tmp_path, monkeypatch, capsys):
     mirror = Mirror(tmp_path / "run", "memory://mirror")
     put = mirror._files.put_file
     for step, fails in ((1, True), (2, False)):

@@ -56,7 +56,7 @@ def test_beside_training_damage_is_raised_before_the_next_step(shards, beside):
         beside.before_step(5)
 
 
-def test_whole_shards_raise_nothing(beside):
+def test_complete_shards_raise_nothing(beside):
     beside.open(OpenRun(Path(), step=4))
     beside.before_step(5)
     beside.on_batch_error(ValueError())
@@ -75,7 +75,7 @@ def test_a_column_cut_short_is_refused_when_shards_are_opened(shards):
         Shards(shards.folder)
 
 
-def test_a_whole_column_of_another_length_is_refused_when_shards_are_opened(shards):
+def test_a_complete_column_of_another_length_is_refused_when_shards_are_opened(shards):
     file = column(shards, 0, "flags")
     np.save(file, np.load(file)[:-1])
     with pytest.raises(ShardError, match=r"flags\.npy cannot be read \(uint8 \[\d+\] for uint8 \[\d+\]\)"):

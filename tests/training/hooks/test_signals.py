@@ -42,7 +42,7 @@ def no_handlers_of_this_session():
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_the_first_signal_is_noted_and_said(number, capfd):
+def test_the_first_signal_is_recorded_and_reported(number, capfd):
     with opened() as stop:
         assert stop.stop_reason() is None
         send(number)
@@ -86,7 +86,7 @@ def test_a_run_under_nohup_does_not_hear_of_its_terminal():
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 
-def test_a_run_whose_terminal_is_gone_can_go_on_printing_and_ends_as_it_would(tmp_path):
+def test_a_run_without_its_terminal_can_print_and_ends_normally(tmp_path):
     """The program's controlling terminal hangs up: every write to it fails with EIO."""
     program = (
         "import sys\nfrom pathlib import Path\nfrom ernie2.training.hooks.signals import Signals\n"

@@ -106,14 +106,14 @@ def test_wandb_gets_the_lines_and_a_resumed_run_is_the_same_run(tmp_path, wandb)
     assert all(run.finished for run in wandb)
 
 
-def test_a_sink_whose_package_is_missing_is_refused_with_the_line_that_installs_it(monkeypatch):
+def test_a_tracker_without_its_package_is_refused_with_the_install_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     monkeypatch.setattr("ernie2.training.hooks.trackers.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install -c constraints.txt -e '\.\[wandb\]'"):
         check_trackers(["wandb"])
 
 
-def test_a_sink_that_fails_is_said_once_and_the_run_goes_on(tmp_path, wandb, capsys):
+def test_a_failing_tracker_is_reported_once_and_the_run_continues(tmp_path, wandb, capsys):
     def fail(*_, **__):
         raise ConnectionError("no network")
 
@@ -126,7 +126,7 @@ def test_a_sink_that_fails_is_said_once_and_the_run_goes_on(tmp_path, wandb, cap
     assert not wandb[0].finished
 
 
-def test_no_library_is_imported_where_no_sink_is_named(monkeypatch):
+def test_no_library_is_imported_without_trackers(monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     assert trackers([]) == []

@@ -29,7 +29,7 @@ def a_stream_that_is_stuck(capsys):
     return told[-1]
 
 
-def test_it_says_what_a_run_has_been_doing_and_where_in_the_code(capsys):
+def test_the_warning_has_the_phase_and_the_place_in_the_code(capsys):
     with opened(0.1) as watchdog:
         watchdog.on_phase("building the batch of step 12")
         told = a_stream_that_is_stuck(capsys)
