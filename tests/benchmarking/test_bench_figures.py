@@ -73,7 +73,7 @@ def test_compiled_graphs_are_counted_and_none_is_compiled_again(folder: Path, mo
     monkeypatch.setattr(
         "ernie2.model.multitask.MultiTaskModel.compile_parts", lambda model: compile_parts(model, backend="eager")
     )
-    figures = bench_of(folder, 8).steps()["step"]
+    figures = bench_of(folder, 8).measure_steps()["step"]
     assert figures["compiled"]
     assert figures["graphs"] > 0
     assert figures["recompilations"] == 0
