@@ -64,7 +64,7 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
         ("a: 1.0e+999", "a: must be a finite number"),
         ('a: "x\\0y"', r"a: the text contains a control character, U\+0000"),
         ('a: "x\\e[31my"', r"a: the text contains a control character, U\+001B"),
-        ('a: "x\\ud800y"', r"a: the text contains half a surrogate pair, U\+D800"),
+        ('a: "x\\ud800y"', r"a: the text contains a lone surrogate, U\+D800"),
         ('"x\\0y": 1', r"x\\x00y: the text contains a control character"),
         ("a: 1\nb: {c: 1,\n d: 2, c: 3}", r"r, line 3: b\.c is given twice, first on line 2; remove one"),
         ("1: a\n0x1: b", "0x1 is given twice"),

@@ -65,7 +65,7 @@ def test_a_text_is_a_string_or_refused(value: Any, kind: str) -> None:
 def test_a_text_is_unchanged_and_a_blank_one_is_missing() -> None:
     assert parse_text(" two  words ", "a", "here") == " two  words "
     assert [parse_text(value, "a", "here") for value in (None, math.nan, "", "  ")] == [None] * 4
-    with pytest.raises(DataError, match=r"here: the text contains \\ud83d, half of a surrogate pair"):
+    with pytest.raises(DataError, match=r"here: the text contains \\ud83d, a lone surrogate"):
         parse_text("né \ud83d", "a", "here")
 
 

@@ -199,7 +199,7 @@ def test_the_new_task_takes_options(begun):
     assert options["loss_weight"] == 0.5
 
 
-# ---- the task table
+# ---- the task embedding
 
 
 def test_a_table_added_to_a_model_without_one_is_zero_and_changes_no_output(place, tmp_path, begun):

@@ -145,7 +145,7 @@ def test_text_is_utf8_without_nul_bytes():
     with pytest.raises(DataError, match=r"here, byte 2: not UTF-8 \(0xff: invalid start byte\)"):
         decode_line(b"a\xff", "here")
     with pytest.raises(DataError, match="here, byte 2: not UTF-8"):
-        decode_line(b"a\xed\xa0\x80", "here")  # half a surrogate pair as bytes
+        decode_line(b"a\xed\xa0\x80", "here")  # a lone surrogate as bytes
     with pytest.raises(DataError, match="here, byte 3: a NUL byte"):
         decode_line(b"ab\0c", "here")
 

@@ -65,7 +65,7 @@ def convert(
         Literal["hf", "ernie2"], typer.Option(help="Format: hf for transformers, or ernie2 with all our tensors.")
     ] = "hf",
     task_ids: Annotated[
-        int | None, typer.Option(min=1, help="Rows of the task table.", show_default="unchanged")
+        int | None, typer.Option(min=1, help="Rows of the task embedding.", show_default="unchanged")
     ] = None,
     segment_types: Annotated[
         int | None, typer.Option(min=1, help="Rows of the segment-type table.", show_default="unchanged")

@@ -61,7 +61,7 @@ def parse_yaml(text: str, where: str, key: str = "") -> Any:
 def to_plain_data(values: Any, where: str, key: str = "") -> Any:
     """Return a copy of `values` with tuples as lists. Raises `ConfigError` naming the first key that is not plain data.
 
-    Rejected are strings with control characters or half a surrogate pair, numbers that are not finite or exceed 64
+    Rejected are strings with control characters or a lone surrogate, numbers that are not finite or exceed 64
     bits, dates, keys that are not strings, and any other type.
     """
     try:
@@ -190,7 +190,7 @@ def _plain(value: Any, key: str, depth: int) -> Any:
 
 _UNPRINTABLE = {
     "Cc": "a control character",
-    "Cs": "half a surrogate pair",
+    "Cs": "a lone surrogate",
     "Zl": "a line separator",
     "Zp": "a paragraph separator",
     "bidi": "a character that changes the writing direction",
@@ -198,7 +198,7 @@ _UNPRINTABLE = {
 
 
 def check_text(text: str, allowed: str = "\t\n\r") -> str:
-    """Return `text`. Raises `ValueError` for half a surrogate pair, and for control and bidi characters not in
+    """Return `text`. Raises `ValueError` for a lone surrogate, and for control and bidi characters not in
     `allowed`."""
     for character in text:
         kind = "bidi" if character in BIDI_CONTROLS else unicodedata.category(character)

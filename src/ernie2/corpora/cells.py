@@ -37,7 +37,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 def parse_text(value: Any, name: str, place: str) -> str | None:
     """Return the text of a cell unchanged; None if it is missing (null, NaN, blank).
 
-    Raises `DataError`, naming `place`, for a number, list or object, for half a surrogate pair, and for a text of more
+    Raises `DataError`, naming `place`, for a number, list or object, for a lone surrogate, and for a text of more
     than `LONGEST_TEXT` characters.
     """
     if is_missing(value):
@@ -64,10 +64,10 @@ def parse_tokens(values: Collection[Any], name: str, place: str) -> tuple[str, .
 
 
 def check_characters(text: str, place: str) -> None:
-    """Raise `DataError` for half a surrogate pair, which cannot be encoded."""
+    """Raise `DataError` for a lone surrogate, which cannot be encoded."""
     if not text.isascii() and (half := _SURROGATE.search(text)):
         raise DataError(
-            f"{place}: the text contains \\u{ord(half[0]):04x}, half of a surrogate pair. Write the complete pair, or "
+            f"{place}: the text contains \\u{ord(half[0]):04x}, a lone surrogate. Write the complete pair, or "
             "remove it."
         )
 

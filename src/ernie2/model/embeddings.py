@@ -24,7 +24,7 @@ the product in float32 would take 51 GFLOP for 65,536 tokens × 768, about ten t
 class Embeddings(nn.Module):
     """Sum of four embedding tables, then layer norm and dropout.
 
-    There is no task table if `task_ids` is 0, and no position table unless positions are learned.
+    There is no task embedding if `task_ids` is 0, and no position table unless positions are learned.
     """
 
     def __init__(self, settings: EncoderSettings, vocab_rows: int) -> None:

@@ -59,7 +59,7 @@ def hf_config(
 ) -> dict[str, Any]:
     """Return the `config.json` of an `ErnieForMaskedLM`, or of an `ErnieModel` if no head scores the vocabulary.
 
-    `task_ids`: task name → row of the task table, saved as `ernie2_task_ids`. `specs`: the heads, saved as
+    `task_ids`: task name → row of the task embedding, saved as `ernie2_task_ids`. `specs`: the heads, saved as
     `ernie2_heads`, needed to read `task_heads.safetensors`. Raises `CheckpointError` for an encoder that `transformers`
     does not support.
     """

@@ -77,7 +77,7 @@ _LAYER = re.compile(r"(?<=^encoder_layer_)\d+|(?<=^encoder_stack\.block\.)\d+|(?
 
 
 def is_optional(ours: str) -> bool:
-    """Return whether a checkpoint may lack this tensor (our name): heads, pooler, task table."""
+    """Return whether a checkpoint may lack this tensor (our name): heads, pooler, task embedding."""
     return not ours.startswith("encoder.") or ours.startswith(("encoder.pooler.", TASK_TABLE))
 
 

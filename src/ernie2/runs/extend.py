@@ -179,7 +179,7 @@ def open_finished_run(run: Path) -> FinishedRun:
 def transfer_state(finished: FinishedRun, trainer: Trainer, task: str) -> tuple[str, ...]:
     """Copy parameters, optimizer state and position of the finished run to the trainer; return the new parameters.
 
-    The new task's row of the task table copies row 0, as do all added rows; a table added to a model without one is
+    The new task's row of the task embedding copies row 0, as do all added rows; a table added to a model without one is
     zero. Other new parameters keep their initial values from (seed, name), with empty optimizer state. The first rank
     reads the finished run and sends it to the others, which return nothing.
     """
@@ -316,7 +316,7 @@ def _corpus_values(shards: Shards, name: str, corpus: ShardedCorpus, weighed: bo
 
 
 def _check_extendable(before: Recipe, after: Recipe) -> None:
-    """Raise `ConfigError` if the optimizer cannot load the existing state, or if the task table would shrink."""
+    """Raise `ConfigError` if the optimizer cannot load the existing state, or if the task embedding would shrink."""
     if parameter_state(after.train).keys() != parameter_state(before.train).keys():
         raise ConfigError(
             f"train.optimizer={after.train.optimizer} cannot load the optimizer state of the finished run "

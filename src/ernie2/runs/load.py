@@ -111,11 +111,11 @@ def warm_start(
 ) -> LoadedModel:
     """Return a new model with `settings` and the parameters of `source`, for a new run (a warm start).
 
-    The report lists every tensor used, left out or newly initialised. Rows of the task table are matched by task name,
-    whatever the order in either recipe; the row of a task that `source` lacks copies row 0. `labels`: task → classes,
-    for tasks with classes from the data; rows of these heads are matched by class name. `grow`: tables that may get new
-    rows (`model.formats.loading.GROWABLE`). The vocabulary is that of the shards; rows beyond it are left out. Raises
-    like `load_checkpoint`.
+    The report lists every tensor used, left out or newly initialised. Rows of the task embedding are matched by
+    task name, whatever the order in either recipe; the row of a task that `source` lacks copies row 0. `labels`:
+    task → classes, for tasks with classes from the data; rows of these heads are matched by class name. `grow`:
+    tables that may get new rows (`model.formats.loading.GROWABLE`). The vocabulary is that of the shards; rows
+    beyond it are left out. Raises like `load_checkpoint`.
     """
     ids = task_ids([spec.name for spec in specs], settings.task_ids)
     tokenizer = load_shards_tokenizer(shards)
@@ -158,7 +158,7 @@ def _build_tasks(options: Mapping[str, Mapping[str, Any] | None], vocabulary: Vo
 
 
 def _reorder_task_rows(model: MultiTaskModel, old_ids: Mapping[str, int], new_ids: Mapping[str, int]) -> None:
-    """Move the rows of the task table from `old_ids` to `new_ids`; a task without an old id copies row 0."""
+    """Move the rows of the task embedding from `old_ids` to `new_ids`; a task without an old id copies row 0."""
     if TASK_TABLE not in (state := model.state_dict()):
         return
     table, before = state[TASK_TABLE], state[TASK_TABLE].clone()

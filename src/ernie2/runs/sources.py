@@ -83,7 +83,7 @@ def load_checkpoint_tokenizer(source: Path) -> SubwordTokenizer | None:
 def ernie2_config_keys(record: RunRecord, seen: Mapping[str, int]) -> dict[str, Any]:
     """Return the keys of ernie2 in a Hugging Face configuration. `seen`: instances trained with each task id.
 
-    `ernie2_task_ids`: task → row of the task table; `ernie2_task_instances`: task → instances trained with it;
+    `ernie2_task_ids`: task → row of the task embedding; `ernie2_task_instances`: task → instances trained with it;
     `ernie2_task_options`: task → options, including labels from the data.
     """
     ids = {task.name: task.id for task in record.tasks}

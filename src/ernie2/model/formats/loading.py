@@ -90,8 +90,8 @@ def load_model(
     checkpoint. Given settings must have the same encoder architecture. More rows are allowed for the tables of
     `GROWABLE` listed in `grow`, and always for task ids. A smaller `vocab_size` drops rows.
 
-    Parameters that the checkpoint lacks are initialised as in a new model of that `seed`, a task table with zeros; they
-    are listed in `report.new`. Raises `CheckpointError` if the checkpoint is unreadable, damaged, or does not fit.
+    Parameters that the checkpoint lacks are initialised as in a new model of that `seed`, a task embedding with zeros;
+    they are listed in `report.new`. Raises `CheckpointError` if the checkpoint is unreadable, damaged, or does not fit.
     """
     stored = source if isinstance(source, StoredModel) else open_stored_model(Path(source))
     chosen = settings or stored.settings

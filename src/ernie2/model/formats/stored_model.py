@@ -39,9 +39,9 @@ class StoredModel:
 
     `settings`, `vocab_size`: of the encoder; tensors may be missing. `specs`: the heads. `tensors`: by our names; word
     table and vocabulary head bias have exactly `vocab_size` rows. `left_out`: names in the file without a parameter
-    here. `notes`: notes for the user. `task_ids`: task name → row of the task table; empty if unknown. `metadata`: our
-    keys (`ernie2_…`) of the configuration. `pad_id`: padding token. `tokenizer`: fingerprint of the tokeniser, '' if
-    the checkpoint does not record it.
+    here. `notes`: notes for the user. `task_ids`: task name → row of the task embedding; empty if unknown. `metadata`:
+    our keys (`ernie2_…`) of the configuration. `pad_id`: padding token. `tokenizer`: fingerprint of the tokeniser, ''
+    if the checkpoint does not record it.
     """
 
     where: str
