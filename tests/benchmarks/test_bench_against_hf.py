@@ -84,7 +84,7 @@ def test_sides_and_the_size_of_their_batches_can_be_chosen(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["encoder.kind=gru"], "has no kind=gru"),
+        (["encoder.kind=gru"], "does not support kind=gru"),
         (["--against", "fairseq"], "--against fairseq: choose hf"),
         (["--sequences", "0"], "must be at least 1"),
     ],
