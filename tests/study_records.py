@@ -1,7 +1,7 @@
-"""A made-up record of a small Table 7 study: four methods, three seeds, four tasks, three datasets, all options.
+"""A made-up record of a small Table 7 study: four methods, three seeds, four tasks, three datasets.
 
-Numbers follow from a toy model of learning: a trained task's accuracy nears its ceiling, an idle one's falls back.
-They are plausible, deterministic and mean nothing.
+Values come from a toy model of learning: the accuracy of a trained task approaches its ceiling, that of others falls.
+They are plausible and deterministic, but not measured.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ def made(run: PlannedRun, settings: StudySettings) -> Any:
     return load_recipe(run_recipe(run, settings))
 
 
-def test_every_seed_has_every_arm_a_start_from_scratch_of_each_later_task_and_some_run_without_restart() -> None:
+def test_every_seed_has_every_method_a_start_from_scratch_of_each_later_task_and_some_run_without_restart() -> None:
     settings = smoke("seeds=2", "seeds_without_restart=1", "methods=[continual, multitask, combined]")
     methods = ["continual", "multitask", "combined"]
     alone = [f"scratch-{task}" for task in TASKS[1:]]
@@ -37,15 +37,15 @@ def test_every_seed_has_every_arm_a_start_from_scratch_of_each_later_task_and_so
     ]
 
 
-def test_arms_of_a_seed_differ_in_method_and_combining_alone() -> None:
+def test_methods_of_a_seed_differ_in_method_and_combining_alone() -> None:
     settings = smoke()
     recipes = {name: made(PlannedRun(3, "per_stage", name), settings).model_dump() for name in STUDY_METHODS}
-    apart = set()
+    differing = set()
     for one in recipes.values():
         for key, value in one.items():
             if value != recipes["continual"][key]:
-                apart.add(key)
-    assert apart == {"name", "about", "run", "stages"}
+                differing.add(key)
+    assert differing == {"name", "about", "run", "stages"}
     assert {name: (one["stages"]["method"], one["stages"]["combine"]) for name, one in recipes.items()} == {
         "continual": ("continual", False),
         "multitask": ("multitask", False),
@@ -103,7 +103,7 @@ def test_the_base_preset_is_the_papers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
         ("seds=3", "seds: there is no such key. Did you mean 'seeds'?"),
         ("methods=[continual, continual]", "methods contains a method twice"),
@@ -117,10 +117,10 @@ def test_the_base_preset_is_the_papers() -> None:
         ("recipe.shards=here", "shards: must be a mapping"),
     ],
 )
-def test_what_is_wrong_is_told_by_its_key(override: str, said: str) -> None:
-    with pytest.raises(ConfigError) as told:
+def test_what_is_wrong_is_told_by_its_key(override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
         smoke(override)
-    assert said in str(told.value)
+    assert message in str(raised.value)
 
 
 def test_a_preset_that_is_not_there_is_named_with_those_that_are() -> None:

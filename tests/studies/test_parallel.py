@@ -33,8 +33,8 @@ def test_a_process_that_is_killed_names_the_runs_there_were(tmp_path: Path) -> N
 def test_a_run_that_fails_is_named_with_its_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(DataError, match="nothing to read"):
         list(run_parallel(TWO[:1], study_workers.fail, 2, tmp_path))
-    told = f"per_stage/seed-0/multitask failed; its output is in {tmp_path}/per_stage-seed-0-multitask.log"
-    assert told in capsys.readouterr().err
+    raised = f"per_stage/seed-0/multitask failed; its output is in {tmp_path}/per_stage-seed-0-multitask.log"
+    assert raised in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

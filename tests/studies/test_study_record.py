@@ -90,7 +90,7 @@ def test_a_run_is_told_as_it_was_counted_while_it_trained(tmp_path: Path) -> Non
     assert (run["scores"], record["machine"]["parallel"]) == ({}, 3)
 
 
-def test_the_arm_of_one_stage_is_listed_under_both_rules_for_the_seeds_without_restart(tmp_path: Path) -> None:
+def test_the_method_of_one_stage_is_listed_under_both_rules_for_the_seeds_without_restart(tmp_path: Path) -> None:
     for seed in (0, 1):
         write_run(tmp_path, f"per_stage/seed-{seed}/multitask")
     listed = [(run["restart"], run["seed"], run["same_run"]) for run in made(tmp_path, "seeds=2")["runs"]]
@@ -134,8 +134,10 @@ ARM = "per_stage/seed-0/continual"
 
 def test_a_run_of_other_settings_in_the_folder_of_a_run_is_refused_by_its_keys(tmp_path: Path) -> None:
     run = write_run(tmp_path, ARM)
-    said = rf"^{run} contains a run of another recipe .*: train\.peak_lr=0\.002, expected 0\.5\. Restore the right run"
-    with pytest.raises(CheckpointError, match=said):
+    message = (
+        rf"^{run} contains a run of another recipe .*: train\.peak_lr=0\.002, expected 0\.5\. Restore the right run"
+    )
+    with pytest.raises(CheckpointError, match=message):
         made(tmp_path, "recipe.train.peak_lr=0.5")
 
 
@@ -144,8 +146,8 @@ def test_the_folders_of_two_methods_that_changed_places_are_refused(tmp_path: Pa
     one.rename(tmp_path / "aside")
     other.rename(one)
     (tmp_path / "aside").rename(other)
-    said = r"seed-0/continual contains a run of another recipe .*stages\.combine=True, expected False; stages"
-    with pytest.raises(CheckpointError, match=said):
+    message = r"seed-0/continual contains a run of another recipe .*stages\.combine=True, expected False; stages"
+    with pytest.raises(CheckpointError, match=message):
         made(tmp_path)
 
 
@@ -175,19 +177,19 @@ def test_scores_of_another_run_are_refused(tmp_path: Path) -> None:
     write_run(tmp_path, ARM)
     write_scores(tmp_path, "per_stage/seed-0/combined")
     (tmp_path / "finetuned/per_stage/seed-0/combined").rename(tmp_path / "finetuned/per_stage/seed-0/continual")
-    said = (
+    message = (
         r"continual/mnli/results\.json contains scores of another encoder, .*/combined/hf, not of runs/.*/continual/hf"
     )
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         made(tmp_path)
 
 
 def test_what_differs_from_the_study_in_the_folder_is_named_with_both_values(tmp_path: Path) -> None:
     before = made(tmp_path)
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as raised:
         check_same_study(before, settings(tmp_path, "recipe.train.peak_lr=0.5", "recipe.train.max_grad_norm=2.0"))
     assert "recipe.train.max_grad_norm=not set, now 2.0; recipe.train.peak_lr=0.002, now 0.5. Choose another" in str(
-        told.value
+        raised.value
     )
     with pytest.raises(ConfigError, match=r"recipe\.encoder\.heads=2, now not set; .*; and 6 more\. Choose"):
         check_same_study(before, settings(tmp_path, "recipe.encoder={}", "forward_transfer_at=0.5", "recipe.train={}"))
@@ -206,11 +208,13 @@ def test_what_leaves_the_runs_there_as_they_are_may_change(tmp_path: Path, overr
 
 
 @pytest.mark.parametrize(
-    ("there", "said"),
+    ("there", "message"),
     [({"kind": "finetuning"}, "not a Table 7 study record"), ({"format": 1}, "format 1; this version")],
 )
-def test_a_folder_with_a_record_of_something_else_is_refused(tmp_path: Path, there: dict[str, Any], said: str) -> None:
-    with pytest.raises(DataError, match=said):
+def test_a_folder_with_a_record_of_something_else_is_refused(
+    tmp_path: Path, there: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
         check_same_study(made(tmp_path) | there, settings(tmp_path))
 
 

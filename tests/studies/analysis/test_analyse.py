@@ -57,7 +57,7 @@ def test_the_order_of_runs_in_the_record_changes_nothing(record, shuffle):
     assert analyse(record) == before
 
 
-def test_exchanging_two_arms_negates_their_differences_to_the_digit(record):
+def test_exchanging_two_methods_negates_their_differences_to_the_digit(record):
     before = analyse(record)
     other = {"continual_multitask": "continual", "continual": "continual_multitask"}
     for run in record["runs"]:
@@ -209,14 +209,14 @@ def test_a_ratio_to_a_forgetting_not_told_from_zero_has_no_interval(record):
 
 
 @pytest.mark.parametrize(
-    ("arm_name", "words"),
+    ("method_name", "words"),
     [
         ("continual", "continual forgot nothing with any seed, so the ratio is undefined"),
         ("continual_multitask", "continual multi-task forgot nothing with any seed: the ratio is 0"),
     ],
 )
-def test_no_forgetting_at_any_seed_is_said_in_words(record, arm_name, words):
-    for run in runs_of(record, arm_name).values():
+def test_no_forgetting_at_any_seed_is_said_in_words(record, method_name, words):
+    for run in runs_of(record, method_name).values():
         for evaluation in run["heldout"]:
             for task in evaluation["tasks"].values():
                 task["accuracy"] = 0.5
@@ -244,7 +244,7 @@ def test_an_unfinished_study_is_analysed_as_far_as_it_goes(record):
     assert comparison(analysis, "multitask", "continual", "mnli accuracy").difference.values.keys() == {0}
     heldout = comparison(analysis, "multitask", "continual", "held-out accuracy, mean over tasks")
     assert heldout.difference.values.keys() == {0, 1}
-    said = "\n".join(analysis.notes)
+    message = "\n".join(analysis.notes)
     for words in (
         "The study is not finished",
         "continual multi-task, combined has no finished run yet",
@@ -253,7 +253,7 @@ def test_an_unfinished_study_is_analysed_as_far_as_it_goes(record):
         "forward transfer is not measured",
         "There are no runs without restarts",
     ):
-        assert words in said
+        assert words in message
 
 
 def test_a_run_that_is_not_at_its_end_is_left_out_and_named(record):
@@ -289,15 +289,15 @@ def test_where_every_fine_tuning_run_diverged_there_is_no_estimate(record):
     assert any("of the fine-tuning runs, 6 of 6 on mnli diverged" in note for note in analysis.notes)
 
 
-def test_iterations_other_than_planned_are_noted_where_all_arms_agree(record):
+def test_iterations_other_than_planned_are_noted_where_all_methods_agree(record):
     for run in record["runs"]:
         if run["seed"] == 1:
             run["iterations"]["knowledge_masking"] = 40
-    said = [note for note in analyse(record).notes if "planned" in note]
-    assert said == ["Seed 1: every method trained knowledge_masking for 40 iterations instead of the planned 50."]
+    message = [note for note in analyse(record).notes if "planned" in note]
+    assert message == ["Seed 1: every method trained knowledge_masking for 40 iterations instead of the planned 50."]
 
 
-def test_arms_of_unequal_iterations_are_not_compared(record):
+def test_methods_of_unequal_iterations_are_not_compared(record):
     runs_of(record, "combined")[0]["iterations"]["knowledge_masking"] = 49
     with pytest.raises(DataError, match="equal iterations only"):
         analyse(record)
@@ -311,8 +311,8 @@ def test_runs_that_gave_one_answer_to_all_are_counted_apart_from_those_given_up(
             if run["restart"] == "per_stage" and run["seed"] == 0:
                 run["scores"]["mrpc"]["values"]["2"] = None
                 run["scores"]["mrpc"]["diverged"]["2"] = "no finite loss"
-    said = [note for note in analyse(record).notes if "mrpc" in note]
-    assert said == [
+    message = [note for note in analyse(record).notes if "mrpc" in note]
+    assert message == [
         "mrpc is not the full official dataset (subset): 3,000 training examples, 1,000 evaluation examples.",
         "continual: of the fine-tuning runs, 1 of 6 on mrpc diverged. No mean is given, because a mean over the other "
         "runs would favour the method.",

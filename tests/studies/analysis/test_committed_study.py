@@ -26,6 +26,6 @@ def test_its_picture_follows_from_its_record(record):
     assert render_svg(analyse(record).record) == (STUDY / "forgetting.svg").read_text(encoding="utf-8")
 
 
-def test_its_arms_trained_every_task_equally_often_as_counted(record):
+def test_its_methods_trained_every_task_equally_often_as_counted(record):
     assert {count for run in record["runs"] for count in run["iterations"].values()} == {300}
     assert {len(run["iterations"]) for run in record["runs"]} == {4}

@@ -53,7 +53,7 @@ def test_damage_is_told_by_its_place(record):
         parse_record(record)
 
 
-def test_iterations_that_differ_between_arms_of_a_seed_are_named(record):
+def test_iterations_that_differ_between_methods_of_a_seed_are_named(record):
     run_of(record, "multitask", 1)["iterations"]["token_document_relation"] = 48
     with pytest.raises(DataError, match=r"seed 1: method 'multitask' .*'token_document_relation' for 48 .*for 50"):
         parse_record(record)
@@ -67,7 +67,7 @@ def test_a_seed_that_began_with_the_parameters_of_another_is_refused_as_a_copy(r
         parse_record(record)
 
 
-def test_a_task_that_an_arm_never_trained_counts_as_no_iterations(record):
+def test_a_task_that_an_method_never_trained_counts_as_no_iterations(record):
     del run_of(record, "combined", 2)["iterations"]["sentence_reordering"]
     with pytest.raises(DataError, match=r"seed 2: .*'sentence_reordering'"):
         parse_record(record)
@@ -79,7 +79,7 @@ def test_iterations_must_be_equal_under_both_rules(record):
         parse_record(record)
 
 
-def test_seeds_may_differ_in_iterations_as_long_as_their_arms_agree(record):
+def test_seeds_may_differ_in_iterations_as_long_as_their_methods_agree(record):
     for run in record["runs"]:
         if run["seed"] == 2:
             run["iterations"]["knowledge_masking"] = 40
@@ -106,7 +106,7 @@ def test_a_task_from_scratch_must_begin_with_its_seed_s_parameters(record):
         parse_record(record)
 
 
-def test_two_runs_of_one_arm_rule_and_seed_are_refused(record):
+def test_two_runs_of_one_method_rule_and_seed_are_refused(record):
     record["runs"].append(copy.deepcopy(run_of(record, "combined", 1)))
     with pytest.raises(DataError, match="two runs of method 'combined', per_stage, seed 1"):
         parse_record(record)

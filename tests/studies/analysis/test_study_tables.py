@@ -44,7 +44,7 @@ def test_the_same_record_gives_the_same_text(record, text):
 
 
 def test_what_was_run_on_what_stands_first(text):
-    head = text.split("## What can be told")[0]
+    head = text.split("## What can be raised")[0]
     for words in (
         "4 layers × 256, 11,300,000 parameters",
         "9,000 documents, 90 held out, 4,000,000 tokens, CC BY-SA",
@@ -144,7 +144,7 @@ def test_one_seed_is_said_in_every_cell_and_no_interval_is_shown():
 
 
 @pytest.mark.parametrize(
-    ("methods", "runs", "said"),
+    ("methods", "runs", "message"),
     [
         (
             ["continual", "combined"],
@@ -163,10 +163,10 @@ def test_one_seed_is_said_in_every_cell_and_no_interval_is_shown():
         ),
     ],
 )
-def test_where_nothing_is_compared_the_text_says_why(methods, runs, said):
+def test_where_nothing_is_compared_the_text_says_why(methods, runs, message):
     record = study_record(methods=methods, seeds=(0, 1), sensitivity=())
     record["runs"] = [run for run in record["runs"] if (run["method"], run["seed"]) in runs]
-    assert said in written(record)
+    assert message in written(record)
 
 
 def test_a_study_without_runs_has_a_text():

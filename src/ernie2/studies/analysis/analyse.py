@@ -101,10 +101,10 @@ def _heldout(record: Record, main: Sequence[MethodResult]) -> Iterator[str]:
 
 
 def _data(record: Record) -> Iterator[str]:
-    sets = scored_datasets(record)
-    if not sets:
+    names = scored_datasets(record)
+    if not names:
         yield "No run was fine-tuned, so there are no scores."
-    for name in sets:
+    for name in names:
         known = (run.scores[name] for run in record.runs if run.finished and name in run.scores)
         facts = next((one for one in known if one.known), None)
         if facts is not None and facts.standing != "official":
