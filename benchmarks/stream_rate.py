@@ -134,8 +134,8 @@ def main() -> None:
                 {
                     "recipe": case.recipe,
                     "limit": case.limit,
-                    "host": case.main_task,
-                    "riders": attached,
+                    "main_task": case.main_task,
+                    "attached": attached,
                     "tokens_per_second": tokens,
                 }
             )

@@ -172,7 +172,7 @@ def _scores(method: str, chance: random.Random, finetuning_seeds: int) -> dict[s
         made[name] = {
             "metric": "accuracy",
             "split": split,
-            "standing": "subset",
+            "provenance": "subset",
             "train": 3000,
             "dev": 1000,
             "values": {

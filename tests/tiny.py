@@ -188,9 +188,9 @@ def _write_shard(
 
 def states_as_json(states):
     """States of data streams as a checkpoint holds them."""
-    return json.loads(json.dumps(Position(states).state()))["lanes"]
+    return json.loads(json.dumps(Position(states).state()))["streams"]
 
 
 def states_of(values):
     """The states of what `states_as_json` returned."""
-    return Position.of({"lanes": values}).stream_states
+    return Position.of({"streams": values}).stream_states

@@ -115,8 +115,8 @@ def test_the_weighed_rate_can_be_recomputed_from_the_lines(folder: Path, tmp_pat
     begin, *lines = lines_of(tmp_path / "b.jsonl")
     tokens = seconds = 0.0
     for chosen in begin["plan"]:
-        wanted = (chosen["host"], chosen["active"])
-        steps = [line for line in lines if line["what"] == "step" and (line["host"], line["active"]) == wanted]
+        wanted = (chosen["main_task"], chosen["active"])
+        steps = [line for line in lines if line["what"] == "step" and (line["main_task"], line["active"]) == wanted]
         if steps:
             tokens += chosen["steps"] * fmean(step["tokens"] for step in steps)
             seconds += chosen["steps"] * median(step["seconds"] for step in steps)

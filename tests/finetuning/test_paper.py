@@ -91,8 +91,8 @@ def test_settings_origin_describes_the_settings_in_use(monkeypatch: pytest.Monke
 BASE, LARGE = (12, 768), (24, 1024)
 
 
-def data(name: str = "mrpc", **standings: Provenance) -> LabelledData:
-    splits = {split: Split((), (), standing) for split, standing in standings.items()}
+def data(name: str = "mrpc", **provenances: Provenance) -> LabelledData:
+    splits = {split: Split((), (), provenance) for split, provenance in provenances.items()}
     return LabelledData(name, "classification", ("0", "1"), ("accuracy",), splits)
 
 
@@ -135,10 +135,10 @@ def test_an_encoder_of_another_shape_than_the_papers_is_not_comparable() -> None
 
 
 @pytest.mark.parametrize(
-    "standings", [{"train": "stand-in", "dev": "official"}, {"train": "official", "dev": "stand-in"}]
+    "provenances", [{"train": "stand-in", "dev": "official"}, {"train": "official", "dev": "stand-in"}]
 )
-def test_stand_ins_are_never_compared(standings: dict[str, Provenance]) -> None:
-    rows, words = paper_comparison(data(**standings), LARGE, "dev")
+def test_stand_ins_are_never_compared(provenances: dict[str, Provenance]) -> None:
+    rows, words = paper_comparison(data(**provenances), LARGE, "dev")
     assert not rows
     assert "not shown" in words
     assert paper_comparison(data("own", train="own", dev="own"), LARGE, "dev")[0] == ()

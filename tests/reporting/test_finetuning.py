@@ -20,7 +20,7 @@ ROW = {
     "no_interval": "",
 }
 SET = {
-    "dataset": "rte", "summary": "median", "files": {"dev": "dev.tsv"}, "standing": "official", "rows": [ROW],
+    "dataset": "rte", "summary": "median", "files": {"dev": "dev.tsv"}, "provenance": "official", "rows": [ROW],
     "paper": {"dev": ["ERNIE 2.0 large, dev: 85.2 (accuracy)"]},
     "comparison": {"dev": "Full data."}, "diverged": {"1": "the loss was not finite"}, "notes": ["a <b>note</b>"],
     "settings": {"epochs": 3, "batch_size": 8, "peak_lr": 3e-5}, "task_id": 0, "sequences_per_second": 12.0,

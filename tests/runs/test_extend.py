@@ -154,7 +154,7 @@ def test_stages_steps_and_records_go_on(place, extended):
 
 def test_reading_of_the_old_corpora_continues_at_its_position(place, begun):
     old, new = (checkpoint.state["position"] for checkpoint in (newest(place / "run"), first(begun())))
-    assert new["lanes"] == old["lanes"]
+    assert new["streams"] == old["streams"]
     assert new["seen"] == old["seen"]
     assert (new["step"], new["stage"], new["stage_step"]) == (old["step"], 3, 0)
 

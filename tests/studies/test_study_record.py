@@ -64,7 +64,7 @@ def write_run(study: Path, name: str, *, status: str = "done", fingerprint: str 
 def write_scores(study: Path, name: str) -> None:
     """Seed 0 was given up, seed 2 gave one answer to all, seed 10 is well."""
     rows = [{"metric": "accuracy", "split": "dev_matched", "values": {"10": 61.5, "2": 33.0}}, {"metric": "never read"}]
-    one = {"dataset": "mnli", "standing": "subset", "examples": {"train": 9, "dev_matched": 7}, "rows": rows}
+    one = {"dataset": "mnli", "provenance": "subset", "examples": {"train": 9, "dev_matched": 7}, "rows": rows}
     one |= {"diverged": {"0": "no finite loss", "2": "one answer"}}
     place = study / "finetuned" / name / "mnli"
     place.mkdir(parents=True)
@@ -112,7 +112,7 @@ def test_a_score_of_every_fine_tuning_seed_with_none_for_what_was_given_up(tmp_p
         "mnli": {
             "metric": "accuracy",
             "split": "dev_matched",
-            "standing": "subset",
+            "provenance": "subset",
             "train": 9,
             "dev": 7,
             "values": {"0": None, "2": 33.0, "10": 61.5},

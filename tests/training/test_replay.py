@@ -51,7 +51,7 @@ def test_a_saved_batch_has_no_pickles_and_loads_exactly(run):
     assert set(facts["losses"].values()) == {"nan"}
     for name, tensor in trainer.model.state_dict().items():
         assert torch.equal(torch.nan_to_num(tensor), torch.nan_to_num(model.state_dict()[name])), name
-    assert set(facts["lanes"]) == {"0", "1"}
+    assert set(facts["streams"]) == {"0", "1"}
     for pack in packs.values():
         assert pack.tokens.dtype == np.int32
         assert pack.real_tokens > 0
@@ -63,7 +63,7 @@ def test_the_saved_batch_is_that_of_the_data_streams(run):
 
     plan = trainer.plans[0]
     for number, pack in packs.items():
-        state = states_of([facts["lanes"][str(number)]])[0]
+        state = states_of([facts["streams"][str(number)]])[0]
         again, _ = trainer.streams.pack(number, state, plan.main_task(2), plan.active_tasks(2))
         assert np.array_equal(again.tokens, pack.tokens)
         assert set(again.targets) == set(pack.targets)

@@ -187,7 +187,7 @@ def _describe_run(
 ) -> dict[str, Any]:
     """Return the first part of the line: what was measured, where and when."""
     return {
-        "format": 3,
+        "format": 4,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": record.device,
         "threads": torch.get_num_threads(),

@@ -195,7 +195,7 @@ def _check_submission_data(dataset: str | None, datasets: Mapping[str, LabelledD
 def _log_glue_score(record: Mapping[str, Any], results: Sequence[DatasetResult]) -> None:
     """Log the GLUE score, or why there is none."""
     if record["glue_score"] is not None:
-        unofficial = [one.dataset for one in results if one.standing != "official"]
+        unofficial = [one.dataset for one in results if one.provenance != "official"]
         note = f" (not comparable: not the full official data of {', '.join(unofficial)})" if unofficial else ""
         log_result(f"GLUE score on development data: {record['glue_score']:.1f}{note}")
     if record["glue_withheld"]:

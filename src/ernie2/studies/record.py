@@ -139,7 +139,7 @@ def _scores(planned: PlannedRun, settings: StudySettings) -> dict[str, Any]:
         scores[one["dataset"]] = {
             "metric": row["metric"],
             "split": row["split"],
-            "standing": one["standing"],
+            "provenance": one["provenance"],
             "train": one["examples"]["train"],
             "dev": one["examples"].get(row["split"], 0),
             "values": dict(sorted(values.items(), key=lambda item: int(item[0]))),

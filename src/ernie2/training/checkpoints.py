@@ -34,7 +34,7 @@ from ernie2.training.distributed import ProcessGroup
 from ernie2.training.full_state import FullState, gather, optimizer_tensors, scatter
 from ernie2.training.run_record import RunRecord, is_run, read_run
 
-FORMAT = 2
+FORMAT = 3
 _FILES = ("model.safetensors", "optimizer.safetensors")
 _NAME = re.compile(r"step_(\d{8})$")
 

@@ -38,7 +38,7 @@ class TaskSet:
 
     def as_json(self) -> dict[str, Any]:
         """Return it as records of `ernie2 bench` hold it."""
-        return {"host": self.main_task, "active": self.active}
+        return {"main_task": self.main_task, "active": self.active}
 
 
 @dataclass

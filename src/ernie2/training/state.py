@@ -81,12 +81,12 @@ class Position:
         return frozenset(ended | {task for task, count in self.task_steps.items() if count})
 
     def state(self) -> dict[str, Any]:
-        """Return a copy as JSON values; checkpoints call the stream states `lanes`."""
+        """Return a copy as JSON values; checkpoints call the stream states `streams`."""
         state = asdict(self)
-        return {"lanes": state.pop("stream_states"), **state}
+        return {"streams": state.pop("stream_states"), **state}
 
     @staticmethod
     def of(state: Mapping[str, Any]) -> Position:
         """Return the position of `state()`."""
-        values = {"stream_states" if name == "lanes" else name: value for name, value in state.items()}
+        values = {"stream_states" if name == "streams" else name: value for name, value in state.items()}
         return TypeAdapter(Position).validate_python(values)

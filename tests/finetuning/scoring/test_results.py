@@ -92,9 +92,9 @@ def test_a_diverged_run_is_named_and_counts_as_collapsed() -> None:
     assert "seed 2 diverged: the loss was not finite at step 3 of 9" in lines
 
 
-def official(name: str, size: str, split: str, metric: str, standing: str = "official") -> DatasetResult:
+def official(name: str, size: str, split: str, metric: str, provenance: str = "official") -> DatasetResult:
     data = tiny.data("classification")
-    splits = {one: Split(part.examples, ("f",), standing) for one, part in data.splits.items()}  # type: ignore[arg-type]
+    splits = {one: Split(part.examples, ("f",), provenance) for one, part in data.splits.items()}  # type: ignore[arg-type]
     found = {"train": splits["train"], split: splits["dev"]}
     renamed = replace(data, name=name, splits=found, metrics=(metric,))
     some = [RunResult(0, Path("x"), {split: {metric: 90.0}})]

@@ -118,7 +118,7 @@ def test_names_that_the_record_does_not_list_are_refused(record):
         parse_record(record)
 
 
-@pytest.mark.parametrize(("key", "value"), [("train", 9), ("dev", 9), ("split", "test"), ("standing", "official")])
+@pytest.mark.parametrize(("key", "value"), [("train", 9), ("dev", 9), ("split", "test"), ("provenance", "official")])
 def test_scores_of_different_data_are_not_compared(record, key, value):
     run_of(record, "multitask", 0)["scores"]["sst2"][key] = value
     with pytest.raises(DataError, match="sst2: the "):

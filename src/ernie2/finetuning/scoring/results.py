@@ -48,14 +48,14 @@ class Row:
 class DatasetResult:
     """Results on one dataset.
 
-    `standing`: provenance of the data. `examples`, `files`: number of examples and file names by split. `paper`: the
+    `provenance`: provenance of the data. `examples`, `files`: number of examples and file names by split. `paper`: the
     paper's results for the same split and model size. `comparison`: notes on comparing with them. `diverged`: by seed,
     why a run has no metrics of a trained model.
     """
 
     dataset: str
     head: str
-    standing: str
+    provenance: str
     size: Size
     summary: str
     examples: Mapping[str, int]
@@ -101,7 +101,7 @@ def summarise_runs(
     return DatasetResult(
         dataset=data.name,
         head=data.head,
-        standing=data.provenance,
+        provenance=data.provenance,
         size=size_for(shape[0]),
         summary=settings.summary,
         examples={name: len(split.examples) for name, split in data.splits.items()},
@@ -152,7 +152,7 @@ def glue_score(results: Mapping[str, Sequence[float]]) -> float:
 def format_result(one: DatasetResult) -> list[str]:
     """Return the printed lines of a dataset: one per metric, then the paper's results, divergences and notes."""
     counts = ", ".join(f"{split} {count:,} of {one.files[split]}" for split, count in one.examples.items())
-    lines = [f"{one.dataset} ({one.standing}, {settings_origin(one.dataset, one.size)}, {counts})"]
+    lines = [f"{one.dataset} ({one.provenance}, {settings_origin(one.dataset, one.size)}, {counts})"]
     width = max((len(f"{row.split} {row.metric}") for row in one.rows), default=0)
     for row in one.rows:
         name = f"{row.split} {row.metric}".ljust(width)

@@ -107,9 +107,9 @@ def _data(record: Record) -> Iterator[str]:
     for name in names:
         known = (run.scores[name] for run in record.runs if run.finished and name in run.scores)
         facts = next((one for one in known if one.known), None)
-        if facts is not None and facts.standing != "official":
+        if facts is not None and facts.provenance != "official":
             yield (
-                f"{name} is not the full official dataset ({facts.standing}): {facts.train:,} training examples, "
+                f"{name} is not the full official dataset ({facts.provenance}): {facts.train:,} training examples, "
                 f"{facts.dev:,} evaluation examples."
             )
 

@@ -89,14 +89,14 @@ class StageInfo:
 class Scores:
     """The scores of one run on one dataset, in percent by fine-tuning seed; None for a run that diverged.
 
-    `standing` is the provenance of the data ("official", "subset", …); `train` and `dev` are numbers of examples.
+    `provenance` is that of the data ("official", "subset", …); `train` and `dev` are numbers of examples.
     `diverged`: the reason by fine-tuning seed. A run that gives the same answer for every example is listed there, but
     has a score.
     """
 
     metric: str
     split: str
-    standing: str
+    provenance: str
     train: int
     dev: int
     values: Mapping[int, FiniteOrNone]
@@ -245,7 +245,7 @@ _DIFFERENT_DATA = (
 _FACTS = {
     "metric": "metric",
     "split": "split",
-    "standing": "provenance",
+    "provenance": "provenance",
     "train": "number of training examples",
     "dev": "number of dev examples",
 }

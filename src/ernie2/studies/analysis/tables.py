@@ -195,7 +195,7 @@ def _scores(methods: Sequence[MethodResult], *, paper: bool) -> Table | None:
     if not facts:
         return None
     heads = [
-        f"{name}: {one.metric}, {one.split} ({one.standing}, {one.train:,} / {one.dev:,} examples)"
+        f"{name}: {one.metric}, {one.split} ({one.provenance}, {one.train:,} / {one.dev:,} examples)"
         for name, one in facts.items()
     ]
     rows = [[_label(one), *(_cell(one, SCORE, name, POINTS) for name in (*facts, MEAN))] for one in methods]

@@ -68,7 +68,7 @@ class NonFiniteSteps(Hook):
             states |= rank_states
         parameters = {name: full_tensor(parameter.detach()) for name, parameter in self._model.named_parameters()}
         if self._group.is_first:
-            write_bad_batch(folder, packs, self._model, parameters, {**self._facts(done), "lanes": states})
+            write_bad_batch(folder, packs, self._model, parameters, {**self._facts(done), "streams": states})
         raise RunFailed(
             f"{why} Replay it with `python -m ernie2.training.replay {folder}`. The last checkpoint is complete: start "
             f"from it with a lower train.peak_lr or a longer train.warmup (`--init-from {self._run}`)."
