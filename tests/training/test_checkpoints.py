@@ -189,7 +189,7 @@ def test_no_flipped_bit_of_a_checkpoint_is_accepted(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"[]", b"null", b"{}", b'{"format": 2}', b"[" * 100_000, b"\xff", b'{"a": 1, "checksum": 2}']
+    "content", [b"", b"[]", b"null", b"{}", b'{"format": 3}', b"[" * 100_000, b"\xff", b'{"a": 1, "checksum": 2}']
 )
 def test_whatever_stands_in_state_json_the_checkpoint_before_is_used(tmp_path, content, capsys):
     model, optimizer = trained()
