@@ -1,4 +1,4 @@
-"""Commands on extended runs: extend, evaluate without --data, report --beside."""
+"""Commands on extended runs: extend, evaluate without --data, report --compare."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_extend_then_evaluate_then_a_report_beside_another_run(ernie, place):
     code, shown, _ = ernie("evaluate", extended)
     assert code == 0
     assert all(name in shown for name in (*tiny.FOUR[:2], "sentence_distance"))
-    code, shown, _ = ernie("report", extended, "--beside", place / "alone")
+    code, shown, _ = ernie("report", extended, "--compare", place / "alone")
     assert code == 0
     page = (extended / "report.html").read_text(encoding="utf-8")
     assert "Comparison with other runs" in page

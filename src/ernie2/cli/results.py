@@ -37,21 +37,21 @@ def evaluate(
 @app.command()
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, finished or not.")],
-    beside: Annotated[
+    compare: Annotated[
         list[Path] | None,
         typer.Option(help="Another run to compare with. Can be repeated.", show_default=False),
     ] = None,
 ) -> None:
     """Write the report of a run: schedule, losses, held-out metrics, forgetting.
 
-    With --beside, it also compares the forgetting of several runs. Runs that
+    With --compare, it also compares the forgetting of several runs. Runs that
     differ only in the seed share a column, with a 95 % interval over seeds.
 
     Reads    run.json and metrics.jsonl in RUN and the other runs
     Writes   RUN/report.html, one file that needs no network
     Example  [bold]ernie2 report runs/b[/bold]
     """
-    page = ernie2.report(run, beside or ())
+    page = ernie2.report(run, compare or ())
     print_results({"report": page}, f"open {page} in a browser")
 
 
