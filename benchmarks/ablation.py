@@ -1,4 +1,4 @@
-"""Speed of each optimisation of the model: training steps with all optimisations and without one, in turns.
+"""Speed of each optimisation of the model: training steps with all optimisations and without one, alternating.
 
     python benchmarks/ablation.py SHARDS [OVERRIDES …] --optimizations a,b --rounds 5 --precision bf16
     python benchmarks/ablation.py my-recipe.yaml [OVERRIDES …]

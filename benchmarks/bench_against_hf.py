@@ -2,7 +2,7 @@
 
     python benchmarks/bench_against_hf.py [RECIPE] [OVERRIDES …] [--against hf] [--steps 30] [--json bench.jsonl]
 
-Measures, prints and writes the same as `ernie2 bench RECIPE`, with transformers training in turns with ernie2.
+Measures, prints and writes the same as `ernie2 bench RECIPE`, with steps of transformers alternating with ours.
 docs/bench.md explains the figures and the values of --against. Every side trains 24 to 64 warm-up steps if nothing is
 compiled, and then --steps: `--steps 2` trains at least 26 steps per side. Run nothing else meanwhile.
 """
@@ -68,7 +68,7 @@ def bench(given: argparse.Namespace) -> dict[str, Any]:
 def print_comparison(line: Mapping[str, Any]) -> None:
     """Print a table; a ratio is our real tokens/s over theirs on the same instances."""
     against = line["against"]
-    log_result(f"\nOn the same instances, in turns: {against['library']}, {line['precision']}")
+    log_result(f"\nOn the same instances, alternating: {against['library']}, {line['precision']}")
     head = ("", "tokens/s", "real share", "memory", "warm-up", "ours / theirs", "where tokens are masked")
     rows = [head, _row("ernie2", line["step"])]
     rows += [_row(side["name"], side) for side in against["sides"]]

@@ -1,4 +1,4 @@
-"""Training steps in turns: ernie2 on packs, and `ErnieForMaskedLM` as its users run it, on padded batches.
+"""Alternating training steps: ernie2 on packs, and `ErnieForMaskedLM` as its users run it, on padded batches.
 
     python benchmarks/step_against_hf.py [--json FILE] [--repeats 5] [--precision fp32 bf16] [--lengths 16-128 64-512]
 
@@ -112,7 +112,7 @@ def compare(
     repeats: int,
     sides: list[str],
 ) -> list[Figures]:
-    """Time our step and those of `sides` in turns on the same batch; return one row per side, or one of ours."""
+    """Time our step and those of `sides` alternately on the same batch; return one row per side, or one of ours."""
     shortest, longest = (int(part) for part in lengths.split("-"))
     batch = make_batch(shortest, longest, tokens, vocabulary, seed=0)
     train = TrainSettings()

@@ -1,4 +1,4 @@
-"""Time training steps with all optimisations and without one, in turns on the same packs, in one process."""
+"""Time training steps with all optimisations and without one, alternating on the same packs, in one process."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def time_variants(
     advance: Callable[[str], None] = lambda _: None,
     after_round: Callable[[Sequence[VariantTimes], Mapping[TaskSet, int]], None] = lambda *_: None,
 ) -> tuple[list[VariantTimes], Mapping[TaskSet, int]]:
-    """Time steps of all variants in turns; return the times of each and the plan's steps by task set.
+    """Time steps of all variants alternately; return the times of each and the plan's steps by task set.
 
     Each variant has its own model, built with its optimisations off, since some act when a model is built. In each of
     `rounds` rounds all variants train on the same packs of `steps` distinct task sets, in the plan's mix. The variant

@@ -56,7 +56,7 @@ class HFSideSettings:
 def measure_with_hf(
     bench: Bench, names: Sequence[str], sequences: int | None = None, backend: str = "inductor"
 ) -> dict[str, Any]:
-    """Measure our step, as `Bench.measure_steps` does, and Hugging Face on the same instances, in turns.
+    """Measure our step, as `Bench.measure_steps` does, and Hugging Face on the same instances, alternating.
 
     `names`: keys of `hugging_face.SIDES`. `sequences`: initial number per batch of Hugging Face. `backend`: compiler of
     its compiled sides. The warm-up rule is the same for all sides.

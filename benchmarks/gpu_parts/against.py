@@ -1,4 +1,4 @@
-"""Hugging Face on the same instances, in turns with ernie2: grouped by length, and padded to one shape and compiled."""
+"""Hugging Face alternating with ernie2 on the same instances: grouped by length, or padded to one shape, compiled."""
 
 from __future__ import annotations
 

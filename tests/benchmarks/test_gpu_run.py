@@ -192,7 +192,7 @@ def test_what_this_python_lacks_is_named_before_anything_is_written(
     monkeypatch.setattr(metadata, "version", lambda name: {"torch": fail, "pytest": fail}.get(name, str)(name))
     with pytest.raises(SystemExit, match="2"):
         gpu_run(monkeypatch, tmp_path / "shards", "--out", str(tmp_path / "out"))
-    assert f"{sys.executable} lacks torch, pytest; install the project there" in capsys.readouterr().err
+    assert f"{sys.executable} lacks torch, pytest; install the project: pip install" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -206,7 +206,7 @@ def test_sides_are_chosen_by_name_and_hf_means_all_that_suit_the_device() -> Non
 
 
 def test_recurrent_encoders_are_refused_by_name() -> None:
-    with pytest.raises(ConfigError, match="no kind=lstm"):
+    with pytest.raises(ConfigError, match="does not support kind=lstm"):
         HuggingFaceModel(model_of(EncoderSettings(kind="lstm", layers=1, hidden=8)), SETTINGS, 0, CPU)
 
 

@@ -85,7 +85,7 @@ class Bench:
         return {"step": self.summarise(self.measure_in_turns([self.ours])[self.ours.name])}
 
     def measure_in_turns(self, sides: Sequence[Side]) -> dict[str, MeasuredSteps]:
-        """Measure all `sides` on the same packs, in turns; return their steps by name."""
+        """Measure all `sides` on the same packs, alternating; return their steps by name."""
         measured = {side.name: MeasuredSteps() for side in sides}
         for number, chosen in enumerate(self.sets):
             packs = self.ours.runner.packs(chosen)
@@ -142,8 +142,8 @@ def bench(
 
     Missing shards are prepared. After a warm-up, `steps` steps are trained in the plan's mix of task sets, on a model
     that is discarded. A third as many, at least three, measure the input pipeline with each number of workers.
-    `measure_steps` returns the figures of the steps; it can be replaced to train other implementations in turns, as in
-    `benchmarks/bench_against_hf.py`.
+    `measure_steps` returns the figures of the steps; it can be replaced to train other implementations alternately, as
+    in `benchmarks/bench_against_hf.py`.
 
     Every measurement is written at once as one line. The last line is a summary, which is returned.
 

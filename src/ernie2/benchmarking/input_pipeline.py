@@ -62,7 +62,7 @@ def loader_rate(streams: DataStreams, sets: Sequence[TaskSet], seconds: float = 
 def measure_loader_wait(
     runner: StepRunner, sets: Sequence[TaskSet], workers: int, steps: int, advance: Callable[[], None] = lambda: None
 ) -> dict[str, float]:
-    """Train `steps` steps of `sets` in turns with `workers` loader workers (0: packs are built in this process).
+    """Train `steps` steps of `sets` alternately, with `workers` loader workers (0: packs are built in this process).
 
     `share`: share of the time spent waiting for packs. The prefetched steps are trained before the clock starts.
     """

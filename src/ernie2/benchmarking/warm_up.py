@@ -37,7 +37,7 @@ def warm_up(
     compiled: bool,
     advance: Callable[[int, int, TaskSet, Sequence[MeasuredStep]], None] = lambda *_: None,
 ) -> int:
-    """Train all `sides` in turns on the same packs of `sets` until none gets faster; return the steps per side.
+    """Train all `sides` alternately on the same packs of `sets` until none gets faster; return the steps per side.
 
     A compiled model first trains every distinct set once; others train at least `MIN_STEPS`. A side has settled if the
     median time per token of `WINDOW` steps is above `SETTLED` times that of the previous `WINDOW`. The warm-up ends at

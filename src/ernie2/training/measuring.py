@@ -91,7 +91,7 @@ def measure(
     run_folder: Path,
     advance: Callable[[], None] = lambda: None,
 ) -> Measurements:
-    """Measure real steps of every task set of `trainer`, in turns, for about `seconds`.
+    """Measure real steps of every task set of `trainer`, alternating, for about `seconds`.
 
     Each set has one warm-up step. With long steps, the rarest sets are left out, and the time may double until each set
     has three steps. At least one step of the most frequent set is measured, and never more steps than the plans have.
