@@ -107,7 +107,7 @@ def test_evaluate_says_of_each_task_what_its_baselines_reach_and_whether_it_is_l
     }
     show_figures({"same_author": figures})
     assert capsys.readouterr().out.splitlines() == [
-        "same_author: accuracy 0.547 (0.460 to 0.633), loss 0.693 (128 instances, 128 scored)",
+        "same_author: accuracy 0.547 (0.460 to 0.633), loss 0.693 (128 instances, 128 scored positions)",
         "  baselines: majority baseline 0.453, constant baseline 0.547, feature baseline 0.453 "
         "(share of pieces in common)",
         "  not learned: the 95 % interval is not above the best baseline (constant baseline, 0.547)",

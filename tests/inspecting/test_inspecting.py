@@ -140,7 +140,7 @@ def test_text_without_case_says_why_capitalization_does_not_apply(tmp_path):
     (task,) = inspect(shards, "capitalization_prediction", 2).tasks
     assert task.examples == ()
     text = render(inspect(shards, "capitalization_prediction", 2))
-    assert "can use 0 of 1 documents of georgian" in text
+    assert "can use 0 of 1 documents or sections of georgian" in text
     assert "needs words of a script that has case" in text
     assert "does not apply" in text
 

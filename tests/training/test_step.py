@@ -340,7 +340,7 @@ def test_a_line_holds_means_over_everything_scored_in_the_interval():
 def test_the_note_names_every_task_in_full_whichever_others_there_are():
     for names, note in (
         (["sentence_reordering"], "sentence_reordering 1.00"),
-        (["sentence_reordering", "sentence_distance"], "sentence_reordering 1.00 sentence_distance 1.00"),
+        (["sentence_reordering", "sentence_distance"], "sentence_reordering 1.00, sentence_distance 1.00"),
     ):
         interval = Interval()
         interval.add(result(dict.fromkeys(names, 2.0), dict.fromkeys(names, 2)), 1e-3, 100)

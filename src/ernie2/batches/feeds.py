@@ -84,7 +84,7 @@ def _corpora(task: Task, shards: Shards, usable: Mapping[str, UsableData], split
         raise TaskError(
             f"task {task.name!r} has nothing to read in {shards.folder} ({split}): it can use "
             f"{can_use if counts else nothing}. It needs {task.needs}. "
-            "Remove the task, or add a corpus with that."
+            "Remove the task, or add such a corpus."
         )
     return [shards.corpora[name] for name in chosen]
 

@@ -84,7 +84,7 @@ def extend(stages: Sequence[Stage], task: str, steps: int, replay: int | None = 
     known = list(dict.fromkeys(name for stage in stages for name in stage.tasks))
     if task in known:
         first = next(number for number, stage in enumerate(stages, 1) if stage.of(task))
-        raise ConfigError(f"{task!r} was trained already, in stage {first}. A task can enter only once.")
+        raise ConfigError(f"{task!r} was trained already, in stage {first}. A task can be introduced only once.")
     if steps < 1:
         raise ConfigError(f"the new task {task!r} needs at least one iteration, not {steps} (stages.steps).")
     if replay is not None and replay < 0:
@@ -232,5 +232,5 @@ def _groups(tasks: Order) -> list[tuple[str, ...]]:
     names = [name for group in groups for name in group]
     for name in names:
         if names.count(name) > 1:
-            raise ConfigError(f"the order of stages names {name!r} twice. A task can enter only once.")
+            raise ConfigError(f"the order of stages names {name!r} twice. A task can be introduced only once.")
     return groups

@@ -38,7 +38,7 @@ OUT = typer.Option(help="Folder for results and models.", show_default="finetune
 SUBMISSION = typer.Option(
     metavar="FILE.zip", help="Write a zip for the GLUE server; needs --dataset glue.", show_default=False
 )
-PARALLEL = typer.Option(min=1, max=1_024, help="Runs at once.", show_default="one per GPU, 1 on a CPU")
+PARALLEL = typer.Option(min=1, max=1_024, help="Number of parallel runs.", show_default="one per GPU, 1 on a CPU")
 CONTINUE_ADVICE = "run the same command to continue; the interrupted seed restarts, finished seeds are skipped."
 
 
@@ -77,7 +77,7 @@ def finetune(
 ) -> None:
     """Fine-tune a checkpoint on labelled data and score it, with several seeds.
 
-    Declared datasets use the paper's settings for the model size. For your own
+    With --dataset, the paper's settings for the model size are used. For your own
     files the kind of task is detected and shown. Finished seeds are skipped.
 
     Reads    CHECKPOINT, and DATA or your files
@@ -121,13 +121,13 @@ def predict(
         str | None, typer.Option(metavar="A[,B]", help="Text columns to read.", show_default="as in training")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Output file.", show_default="standard output")] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Overwrite OUT even if it holds no predictions.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Overwrite OUT even if it holds other data.")] = False,
 ) -> None:
     """Predict texts with a fine-tuned model; one JSON object per text.
 
     Tags come with their entities, answers with their position in the context.
 
-    Reads    MODEL and FILE, or one text per line (two separated by a tab)
+    Reads    MODEL and FILE; in a .txt, a tab separates the two texts of a pair
     Writes   JSON lines on standard output, or in OUT
     Example  [bold]echo "What a film." | ernie2 predict out/sst2/seed-0/model -[/bold]
     """

@@ -71,13 +71,13 @@ def study(
 ) -> None:
     """Compare learning methods over several seeds: accuracy, forgetting, fine-tuning.
 
-    Trains continual, multi-task and continual multi-task learning, and the last
-    with combined steps, with equal iterations. Reports each task after each
-    stage and fine-tuning scores, with intervals over seeds. Run the same
+    Methods: continual, multi-task and continual multi-task learning, the last
+    also with combined steps; all with equal iterations. Reports accuracy after
+    each stage and fine-tuning scores, with intervals over seeds. Run the same
     command again to continue a stopped study.
 
     Reads    the corpora of the preset's recipe, finetuning.data
-    Writes   FOLDER with study.json, study.md, study.html, forgetting.svg
+    Writes   study.json, study.md, study.html, forgetting.svg in key folder
     Example  [bold]ernie2 study table7 --preset smoke[/bold]
              [bold]ernie2 study table7 --from study.json --out again[/bold]
     """

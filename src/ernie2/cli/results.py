@@ -25,7 +25,7 @@ def evaluate(
         typer.Option(help="A folder of shards with held-out documents.", show_default="that of the run"),
     ] = None,
 ) -> None:
-    """Evaluate every task on held-out documents and compare it with three baselines.
+    """Evaluate every task on held-out documents and compare with three baselines.
 
     Reads    CHECKPOINT and the held-out documents of the shards
     Writes   nothing
@@ -62,7 +62,7 @@ def convert(
     ],
     destination: Annotated[Path, typer.Argument(metavar="DST", help="The folder to write; it must not exist.")],
     to: Annotated[
-        Literal["hf", "ernie2"], typer.Option(help="Format: hf for transformers, or ernie2 with all our tensors.")
+        Literal["hf", "ernie2"], typer.Option(help="Format: hf for transformers, or ernie2 with all tensors.")
     ] = "hf",
     task_ids: Annotated[
         int | None, typer.Option(min=1, help="Rows of the task embedding.", show_default="unchanged")
@@ -75,7 +75,7 @@ def convert(
     ] = None,
     vocabulary: Annotated[
         int | None,
-        typer.Option(min=1, help="Rows of the word table, at least one per token.", show_default="unchanged"),
+        typer.Option(min=1, help="Rows of the word-embedding table, at least one per token.", show_default="unchanged"),
     ] = None,
 ) -> None:
     """Convert a checkpoint to the Hugging Face or ernie2 format, and list every tensor.
@@ -102,7 +102,7 @@ def show_figures(figures: Mapping[str, Mapping[str, Any]]) -> None:
         baselines = ", ".join(f"{title} {f[key]['accuracy']:.3f}" for key, title in BASELINES.items())
         log_result(
             f"{name}: accuracy {interval}, loss {f['loss']:.3f} "
-            f"({quantity(f['instances'], 'instance')}, {f['scored']:,} scored)"
+            f"({quantity(f['instances'], 'instance')}, {f['scored']:,} scored positions)"
         )
         log_result(f"  baselines: {baselines} ({f['feature_baseline']['feature']})")
         log_result(f"  {verdict_of(f).reason}")

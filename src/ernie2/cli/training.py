@@ -112,9 +112,7 @@ def resume(
 def extend(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run; it is not changed.")],
     task: Annotated[str, typer.Option(help="The new task (`ernie2 tasks` lists them).")],
-    data: Annotated[
-        Path, typer.Option(help="Shards for the new task, of the tokeniser of RUN; those of RUN are allowed.")
-    ],
+    data: Annotated[Path, typer.Option(help="Shards for the new task, with RUN's tokeniser; they can be RUN's own.")],
     overrides: Annotated[list[str] | None, EXTEND_OVERRIDES] = None,
     replay: Annotated[
         int | None,

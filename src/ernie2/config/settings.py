@@ -318,7 +318,8 @@ class Recipe(SettingsModel):
         if groups and (missing := [name for name in known if name not in entering]):
             raise ValueError(f"stages.order lacks {', '.join(missing)}: name every task, or remove it from tasks")
         if isinstance(self.stages.steps, dict) and set(self.stages.steps) != set(known):
-            raise ValueError(f"stages.steps names {sorted(self.stages.steps)}, but tasks are {sorted(known)}")
+            given = ", ".join(self.stages.steps)
+            raise ValueError(f"stages.steps must name every task ({', '.join(known)}) and no other; it names {given}")
         steps = self.stages.steps
         total = sum(steps.values()) if isinstance(steps, dict) else steps * len(known)
         if total > MAX_ITERATIONS:

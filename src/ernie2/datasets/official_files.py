@@ -98,7 +98,7 @@ def _list_folder(folder: str) -> dict[str, str]:
     try:
         system, inner = fsspec.core.url_to_fs(folder)
         if not system.isdir(inner):
-            raise DataError(f"{folder} is not a folder; give the folder of the datasets, or name files.")
+            raise DataError(f"{folder} is not a folder; set --data to the folder of the datasets, or name files.")
         root = inner.rstrip("/") + "/"
         paths = sorted(system.find(inner, maxdepth=_DEPTH))
     except (OSError, ValueError, ImportError) as error:

@@ -85,7 +85,9 @@ def _task_lines(task: TaskStatistics, sequence_tokens: int, containing: str | No
     if not task.about:
         return [f"task {task.name} cannot be used: {' '.join(str(task.unusable_reason).split())}"]
     lines = [f"task {task.name}: {task.about}", f"  needs {task.needs}"]
-    lines += [f"  can use {c['usable']:,} of {c['of']:,} documents of {name}" for name, c in task.usable.items()]
+    lines += [
+        f"  can use {c['usable']:,} of {c['of']:,} documents or sections of {name}" for name, c in task.usable.items()
+    ]
     notes = [f"note on {', '.join(names)}: {note}" for note, names in corpora_by_note(task.usable).items()]
     lines += [_wrap(note) for note in notes]
     if task.unusable_reason is not None:

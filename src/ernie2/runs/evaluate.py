@@ -37,7 +37,7 @@ def evaluate(checkpoint: str | Path, data: str | Path | None = None) -> dict[str
     if data is None and not checkpoint.exists():
         raise ConfigError(f"{checkpoint} does not exist; name a run or a Hugging Face folder written by ernie2.")
     if data is None and not is_run(checkpoint):
-        raise ConfigError(f"{checkpoint} is not a run, so its shards are unknown; add --data SHARDS.")
+        raise ConfigError(f"{checkpoint} is not a run. Name a run, or a Hugging Face folder with --data SHARDS.")
     shards = Shards(data) if data is not None else shards_of_run(checkpoint, read_run(checkpoint))
     with locked_shards(shards):
         return _evaluate(checkpoint, shards)
@@ -77,8 +77,8 @@ def _evaluate(checkpoint: Path, shards: Shards) -> dict[str, dict[str, Any]]:
 
 
 def _corpora(feeds: Mapping[str, Feed], weights: Mapping[str, float | None]) -> str:
-    """List the corpora that tasks read, with weights: "wiki (weight 2), web (weight 9,100: its tokens)"."""
+    """List the corpora that tasks read, with weights: "wiki (weight 2), web (weight 9,100, its tokens)"."""
     read = {corpus.name: corpus_weight(corpus, weights) for feed in feeds.values() for corpus in feed.corpora}
     return ", ".join(
-        f"{name} (weight {weight:,.10g}{': its tokens' if tokens else ''})" for name, (weight, tokens) in read.items()
+        f"{name} (weight {weight:,.10g}{', its tokens' if tokens else ''})" for name, (weight, tokens) in read.items()
     )

@@ -171,7 +171,8 @@ def _check_same_tokenizer(source: Path, fingerprint: str, shards: Shards, file: 
     if fingerprint != shards.tokenizer_fingerprint:
         raise ShardError(
             f"{shards.folder} was prepared with another tokeniser ({shards.tokenizer_fingerprint[:12]}) than {source} "
-            f"({fingerprint[:12]}), so its ids mean other tokens. Prepare shards with tokenizer.file={file}."
+            f"({fingerprint[:12]}), so its ids mean other tokens. Prepare shards with "
+            f"tokenizer.train=null tokenizer.file={file}."
         )
 
 

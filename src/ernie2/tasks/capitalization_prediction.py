@@ -20,8 +20,8 @@ class CapitalizationPrediction(TokenTask):
     title = "Capitalization prediction"
     about = "Did the word begin with a capital in the original text?"
     needs = "words of a script that has case"
-    baseline_name = "the token's own prior"
-    legend = "a capital marks a word that began with one in the text; the encoder reads all in lower case"
+    baseline_name = "token"
+    legend = "words are shown with their original capitals; the encoder reads all in lower case"
     labels = ("lower", "capital")
     min_scored_share = 0.05
     """In English, two of three tokens have case; in Chinese with Latin names and abbreviations, about one in a

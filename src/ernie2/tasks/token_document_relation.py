@@ -25,7 +25,7 @@ class TokenDocumentRelation(TokenTask):
     title = "Token-document relation"
     about = "Does the token also occur in the rest of its document?"
     needs = "documents longer than one instance"
-    baseline_name = "the token's own prior"
+    baseline_name = "token"
     legend = "word⁺ also occurs in the rest of its document, word⁻ only here; unmarked words are not scored"
     labels = ("only_here", "elsewhere")
 

@@ -310,7 +310,7 @@ class Interval:
     def line(self) -> dict[str, Any]:
         """Return the means over the interval; `grad_norm` is the largest in it, before clipping."""
         loss = {name: float(total) / self._counts[name] for name, total in self._losses.items()}
-        self.note = " ".join(f"{name} {value:.2f}" for name, value in loss.items())
+        self.note = ", ".join(f"{name} {value:.2f}" for name, value in loss.items())
         return {
             "lr": self._rate,
             "grad_norm": 0.0 if self._norm is None else float(self._norm),

@@ -145,7 +145,8 @@ class Trainer:
                     rate = self._count_step(inputs)
                     result = take_step(self.model, self.optimizer, inputs.batch, self.step_settings, rate)
                     self._after_step(plan, inputs, rate, result)
-                    bar.advance(note=f"stage {at.stage + 1}/{len(plans)} {self._interval.note}")
+                    losses = f", losses: {self._interval.note}" if self._interval.note else ""
+                    bar.advance(note=f"stage {at.stage + 1}/{len(plans)}{losses}")
                 self._end_stage(plan)
             self._saver.finish()
         return at
@@ -213,7 +214,7 @@ class Trainer:
         at, self._peak_reached = self.position, 0.0
         self._hooks.line("stage", event="begin", stage=at.stage, step=at.step, time=time.time())
         tasks = ", ".join(f"{task} {count:,}" for task, count in plan.stage.iterations)
-        log_info(f"Stage {at.stage + 1} of {len(self.plans)}: {tasks} ({quantity(len(plan), 'step')})")
+        log_info(f"Stage {at.stage + 1} of {len(self.plans)}: {quantity(len(plan), 'step')}; iterations: {tasks}")
 
     def _end_stage(self, plan: StagePlan) -> None:
         at = self.position

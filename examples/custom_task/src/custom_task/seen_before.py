@@ -19,7 +19,7 @@ class SeenBefore(TokenTask):
     title = "Seen before"
     about = "Did this token occur earlier in the sequence?"
     labels = ("first_time", "again")
-    baseline_name = "the token's own prior"
+    baseline_name = "token"
     legend = "word/again occurred earlier, word/first_time did not"
 
     def label(self, sequence: TokenSequence, rng: Generator) -> Labels:

@@ -187,7 +187,7 @@ _RECORD = TypeAdapter(Record)
 def check_format(record: Mapping[str, Any]) -> None:
     """Raise `DataError` unless `record` is a study of Table 7 in the format of this version."""
     if record.get("kind") != "study" or record.get("study") != "table7":
-        raise DataError("this is not a Table 7 study record; give the folder in which `ernie2 study table7` ran.")
+        raise DataError("not a Table 7 study record; give a study.json written by `ernie2 study table7`.")
     if record.get("format") != FORMAT:
         raise DataError(
             f"this study's record has format {record.get('format')!r}; this version reads format {FORMAT}. "
