@@ -77,7 +77,7 @@ def study(
     command again to continue a stopped study.
 
     Reads    the corpora of the preset's recipe, finetuning.data
-    Writes   study.json, study.md, study.html, forgetting.svg in key folder
+    Writes   FOLDER (key folder): study.json, study.md, study.html, forgetting.svg
     Example  [bold]ernie2 study table7 --preset smoke[/bold]
              [bold]ernie2 study table7 --from study.json --out again[/bold]
     """
