@@ -183,7 +183,7 @@ BAD = [
     ([*GOOD, ("", "yes")], GOOD, (), ["train.tsv, line 10", "the text in 'text' is empty"]),
     ([("w1 good", "yes")], GOOD[:1], (), ["train.tsv: only one row"]),
     ([("w1", "yes"), ("w2", "yes")], GOOD, (), ["train.tsv: every label is 'yes'"]),
-    (GOOD, GOOD, ("--text", "sentence"), ["train.tsv, line 1: there is no column 'sentence'", "There is: text, label"]),
+    (GOOD, GOOD, ("--text", "sentence"), ["train.tsv, line 1: there is no column 'sentence'", "Columns: text, label"]),
     (GOOD, GOOD, ("--text", "a,b,c"), ["--text 'a,b,c' names 3 columns"]),
     (GOOD, GOOD, ("--head", "regression"), ["'yes' is not a number"]),
     (GOOD, GOOD, ("--task-id", "sentence_distance"), ["has no task 'sentence_distance'"]),

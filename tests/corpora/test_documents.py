@@ -137,7 +137,7 @@ def test_normalising_preserves_every_character_but_white_space_and_every_span(te
         (b'["a"]', r"line 1: this line is a list, not an object"),
         (
             b'{"text": "a"}\n{"txet": "b", "id": 1}',
-            r"line 2: .*no column 'text'. Did you mean 'txet'\? There is: txet, id",
+            r"line 2: .*no column 'text'. Did you mean 'txet'\? Columns: txet, id",
         ),
         (b'{"text": 3}', r"line 1: the field 'text' is a number, not a string"),
         (b'{"text": null}', r"line 1: the field 'text' is null, not a string"),
@@ -228,5 +228,5 @@ def test_documents_may_be_a_json_list_or_arrow_rows(tmp_path):
 def test_the_advice_for_a_missing_column_names_the_key_or_the_option(tmp_path):
     file = jsonl(tmp_path / "a.jsonl", {"text": "a"})
     for name, advice in (("articles", r"Set corpora\.articles\.text\."), ("", r"Set --text\.")):
-        with pytest.raises(DataError, match=rf"there is no column 'body'.* There is: text\. {advice}$"):
+        with pytest.raises(DataError, match=rf"there is no column 'body'.* Columns: text\. {advice}$"):
             list(read_documents(CorpusSettings(path=str(file), text="body"), Drops(), name))

@@ -261,7 +261,7 @@ def test_a_missing_header_line_is_suspected(tmp_path: Path) -> None:
     file = tmp_path / "x.tsv"
     for content in ("0\tThe mill.\tneg\n", "The mill.\tneg\nThe sea.\tpos\nA hill.\tneg\n"):
         file.write_text(content + "1\tA.\tpos\n" * content.startswith("0"))
-        with pytest.raises(DataError, match=r"no column 'sentence'\..* There is: .*neg. Is the header line missing\?"):
+        with pytest.raises(DataError, match=r"no column 'sentence'\..* Columns: .*neg. Is the header line missing\?"):
             load_user_data(str(file), str(file), text="sentence", label="label")
 
 
@@ -294,7 +294,7 @@ GOOD: Rows = [{"a": "x", "y": "no"}, {"a": "z", "y": "yes"}]
             r"dev.jsonl, line 1: the label 'yess' does not occur in training. Did you mean 'yes'\?",
         ),
         (GOOD, [{"a": " ", "y": "no"}], {}, "dev.jsonl, line 1: the text in 'a' is empty"),
-        (GOOD, GOOD, {"text": "b"}, "line 1: there is no column 'b'.* There is: a, y"),
+        (GOOD, GOOD, {"text": "b"}, "line 1: there is no column 'b'.* Columns: a, y"),
         (GOOD, GOOD, {"label": "yy"}, r"line 1: there is no column 'yy'. Did you mean 'y'\?"),
         (GOOD[:1], GOOD[:1], {}, "train.jsonl: only one row"),
         (GOOD[:1] * 2, GOOD[:1], {}, "train.jsonl: every y is 'no'; a classifier needs at least two classes"),

@@ -232,7 +232,7 @@ def test_documents_have_neither_labels_nor_their_column(tmp_path):
 def test_a_wrong_column_is_reported_before_anything_is_written(tmp_path):
     corpora = {"pairs": pairs_of(write(tmp_path / "in.tsv", table(4)), pairs={"a": "aa", "b": "b", "label": "y"})}
     with pytest.raises(
-        DataError, match=r"in.tsv, line 1: there is no column 'aa'.*There is: a, b, y, query. Set corpora.pairs.pairs.a"
+        DataError, match=r"in.tsv, line 1: there is no column 'aa'.*Columns: a, b, y, query. Set corpora.pairs.pairs.a"
     ):
         build(tmp_path, corpora)
     assert not (tmp_path / "shards").exists()

@@ -63,7 +63,7 @@ def test_ragged_rows_are_an_error_or_dropped_and_named(tmp_path: Path) -> None:
 def test_a_column_that_is_not_there_is_named_with_its_neighbour(tmp_path: Path) -> None:
     (tmp_path / "x.tsv").write_text("sentense\tb\n1\t2\n", encoding="utf-8")
     row = next(iter(read_rows(str(tmp_path / "x.tsv"))))
-    with pytest.raises(DataError, match=r"no column 'sentence'. Did you mean 'sentense'\? There is: sentense, b"):
+    with pytest.raises(DataError, match=r"no column 'sentence'. Did you mean 'sentense'\? Columns: sentense, b"):
         column(row, ("sentence",))
 
 
@@ -94,7 +94,7 @@ def test_arrow_files_and_streams_are_read_by_the_columns_that_are_needed(tmp_pat
         rows = list(read_rows(str(tmp_path / name), only=("b", "a", "d")))
         assert (len(rows), dict(rows[1].cells)) == (1400, {"a": "y", "b": 1}), name
         assert rows[1399].place == f"{tmp_path / name}, row 1400"
-        with pytest.raises(DataError, match=rf"{name}: there is no column 'd'.* There is: a, b, c"):
+        with pytest.raises(DataError, match=rf"{name}: there is no column 'd'.* Columns: a, b, c"):
             column(rows[0], ("d",))
         (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:500])
         with pytest.raises(DataError, match="not a valid Arrow file"):
@@ -118,7 +118,7 @@ def test_a_wrong_header_raises_an_error_with_line_and_advice(tmp_path: Path, nam
     (tmp_path / name).write_text(content)
     (row,) = read_rows(str(tmp_path / name))
     assert not row.typed
-    with pytest.raises(DataError, match=rf"{name}, line 1: there is no column 'c'. There is: a, b. Name it."):
+    with pytest.raises(DataError, match=rf"{name}, line 1: there is no column 'c'. Columns: a, b. Name it."):
         column(row, ("c",), "Name it.")
 
 

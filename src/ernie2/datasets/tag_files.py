@@ -243,7 +243,7 @@ def _column(name: str, default: int, header: Sequence[str], width: int, place: s
         return default
     if name.isdecimal() and 1 <= int(name) <= width:
         return int(name) - 1
-    columns = f"There is: {', '.join(header)}" if header else f"There is no header line; use a number, 1 to {width}"
+    columns = f"Columns: {', '.join(header)}" if header else f"There is no header line; use a number, 1 to {width}"
     raise DataError(f"{place} {name}: there is no such column. {columns}.")
 
 

@@ -98,7 +98,7 @@ def column(row: Row, alternatives: Sequence[str], advice: str = "", rows: Sequen
     shown = ", ".join(names) if len(", ".join(names)) < 200 else f"{len(names)} others"
     raise DataError(
         f"{row.place if row.header is None else row.header.place}: there is no column "
-        f"{' or '.join(map(repr, alternatives))}.{did_you_mean(alternatives[0], names)} There is: {shown or 'none'}."
+        f"{' or '.join(map(repr, alternatives))}.{did_you_mean(alternatives[0], names)} Columns: {shown or 'none'}."
         f"{advice and ' ' + advice}"
     )
 

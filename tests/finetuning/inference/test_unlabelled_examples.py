@@ -115,7 +115,7 @@ def test_a_byte_order_mark_or_leading_space_does_not_make_an_object_a_text(tmp_p
         (b'{"text": {"a": 1}}', "the text in 'text' is an object"),
         (b'{"text": 5}', "the text in 'text' is a number"),
         (rb'{"text": "\ud83d"}', "half a character"),
-        (b'{"txt": "a"}', r"no column 'text'.* There is: txt. Name the right ones with --text"),
+        (b'{"txt": "a"}', r"no column 'text'.* Columns: txt. Name the right ones with --text"),
         (b"a\xff", "byte 2: not UTF-8"),
         (b"a\0", "a NUL byte"),
     ],
