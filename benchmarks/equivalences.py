@@ -43,7 +43,7 @@ from ernie2.runs.recipes import load_recipe
 from ernie2.shards.store import Shards
 from ernie2.training.optimizers import build_optimizer
 from ernie2.training.schedules import noam
-from ernie2.training.step import GlobalBatch, StepSettings, take_step
+from ernie2.training.step import LocalBatch, StepSettings, take_step
 
 LAST = 20
 WARMUP = 40
@@ -139,7 +139,7 @@ def _train(
     settings = StepSettings(weights=weights, max_grad_norm=1.0, precision=precision, device=torch.device("cpu"))
     optimizer, losses, began = build_optimizer(model, recipe.train), [], time.monotonic()
     for number, packs in enumerate(steps, 1):
-        batch = GlobalBatch.of(packs, (recipe.seed, number))
+        batch = LocalBatch.of(packs, (recipe.seed, number))
         result = take_step(model, optimizer, batch, settings, 1e-3 * noam(number, len(steps), WARMUP, 0))
         losses.append(sum(float(total) / result.counts[task] for task, total in result.losses.items()))
     return Curve(name, recipe.seed, losses, time.monotonic() - began)

@@ -38,7 +38,7 @@ from ernie2.model.multitask import MultiTaskModel
 from ernie2.training.measuring import TaskSet
 from ernie2.training.memory import reuse_freed_memory
 from ernie2.training.optimizers import build_optimizer
-from ernie2.training.step import GlobalBatch, StepSettings, take_step
+from ernie2.training.step import LocalBatch, StepSettings, take_step
 
 MASKED = "knowledge_masking"
 
@@ -97,7 +97,7 @@ class _Ours:
         """Train one optimiser step; operations are not counted."""
         self._number += 1
         began = time.perf_counter()
-        take_step(self._model, self._optimizer, GlobalBatch.of(packs, (0, self._number)), self._settings, 1e-4)
+        take_step(self._model, self._optimizer, LocalBatch.of(packs, (0, self._number)), self._settings, 1e-4)
         self._freed_memory.trim_if_grown()
         seconds, tokens = time.perf_counter() - began, sum(pack.real_tokens for pack in packs)
         return MeasuredStep(seconds, tokens, 0, tokens)

@@ -96,7 +96,7 @@ def train(job, group):
 
 def main(file):
     jobs = json.loads(file.read_text())
-    trainer_module.choose_compiling = lambda wanted, device: wanted is True
+    trainer_module.should_compile = lambda wanted, device: wanted is True
     compile_parts = MultiTaskModel.compile_parts
     MultiTaskModel.compile_parts = lambda model: compile_parts(model, "eager")  # all of it but making kernels
     with open_process_group() as group:

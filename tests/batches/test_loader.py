@@ -146,7 +146,7 @@ def test_the_error_of_a_task_in_a_worker_is_raised_in_the_training_process(tmp_p
     feed = {task.name: Feed([shards.corpora["text"]], [1.0])}
     streams = DataStreams(feed, [task], tiny.VOCABULARY, Caps.of(64, 32, [task]), {task.name: 0}, seed=0)
     plan = StagePlan(Stage(((task.name, 3),), (task.name,)), {task.name: "sentence"})
-    with Loader(streams, [plan], 1) as batch_loader, pytest.raises(TaskError, match="are of the group of"):
+    with Loader(streams, [plan], 1) as batch_loader, pytest.raises(TaskError, match="belong to the group of"):
         batch_loader.load(0, 0, [StreamState()])
 
 

@@ -64,13 +64,13 @@ def test_totals_are_exact_for_any_number_and_grouping(steps, sizes, method):
     order = [[next(names) for _ in range(size)] for size in sizes]
     stages = METHODS[method](order, steps)
     for name in sum(order, []):  # noqa: RUF017
-        assert sum(stage.of(name) for stage in stages) == steps
+        assert sum(stage.iterations_of(name) for stage in stages) == steps
     assert sorted(sum((list(stage.introduced) for stage in stages), [])) == sorted(sum(order, []))  # noqa: RUF017
     if method == "continual_multitask":
         u = steps / (len(order) + 1)
         for entered, group in enumerate(order):
             for name in group:
-                got = [stage.of(name) for stage in stages]
+                got = [stage.iterations_of(name) for stage in stages]
                 expected = [0] * entered + [(entered + 2) * u] + [u] * (len(order) - entered - 1)
                 assert got == pytest.approx(expected, abs=1)
 
@@ -123,7 +123,7 @@ def test_the_default_replay_is_the_last_share_of_an_old_task(steps, tasks, more)
         stages = extend(stages, f"new{new}", steps)
     for name in names[:-1]:
         # a share rounded up in one stage is rounded the other way in another
-        assert stages[-1].of(name) == pytest.approx(max(1, stages[tasks - 1].of(name)), abs=1)
+        assert stages[-1].iterations_of(name) == pytest.approx(max(1, stages[tasks - 1].iterations_of(name)), abs=1)
 
 
 def test_a_task_named_twice_is_refused():

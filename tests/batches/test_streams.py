@@ -382,7 +382,9 @@ def test_a_corpus_of_one_group_has_no_other_document(tmp_path):
     shards = write_corpora(tmp_path, {"one": [document([[[5]]], name=str(i)) for i in range(3)]})
     others = Others(Options(), VOCABULARY)
     streams = stream_of(shards, tasks=[others], ids={"others": 0}, made=untried(shards, others))
-    with pytest.raises(TaskError, match=r"task 'others' needs.*all train documents of corpus 'one' are of the group"):
+    with pytest.raises(
+        TaskError, match=r"task 'others' needs.*all train documents of corpus 'one' belong to the group"
+    ):
         streams.pack(0, StreamState(), "others", ("others",))
 
 

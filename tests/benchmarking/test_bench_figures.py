@@ -68,7 +68,7 @@ def test_mfu_is_the_share_of_the_peak_that_is_needed_for_real_tokens(
 def test_compiled_graphs_are_counted_and_none_is_compiled_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch._dynamo.reset()
     monkeypatch.setattr(bench_module, "device_peak", lambda *_: NO_PEAK)
-    monkeypatch.setattr("ernie2.training.trainer.choose_compiling", lambda *_: True)
+    monkeypatch.setattr("ernie2.training.trainer.should_compile", lambda *_: True)
     compile_parts = MultiTaskModel.compile_parts
     monkeypatch.setattr(
         "ernie2.model.multitask.MultiTaskModel.compile_parts", lambda model: compile_parts(model, backend="eager")

@@ -106,7 +106,7 @@ def test_the_loss_equals_that_of_our_model() -> None:
 def gradients_after(
     side: hugging_face.HuggingFaceSide, shared: HuggingFaceModel, packs: Sequence[PackedBatch]
 ) -> torch.Tensor:
-    """The gradient of the word table in one step of `side`."""
+    """The gradient of the token embedding in one step of `side`."""
     kept: list[torch.Tensor] = []
     step = shared.optimizer.step
     table = shared.model.ernie.embeddings.word_embeddings.weight

@@ -24,7 +24,7 @@ from ernie2.runs import build as build_module
 from ernie2.training import evaluate
 from ernie2.training import trainer as trainer_module
 from ernie2.training.distributed import ProcessGroup
-from ernie2.training.step import GlobalBatch, LossScale, StepResult, StepSettings, autocast, take_step
+from ernie2.training.step import LocalBatch, LossScale, StepResult, StepSettings, autocast, take_step
 from fake_cuda.base_runs import BaseRun, base_recipe, base_run, build_model
 from fake_cuda.card import CUDA, Card
 
@@ -47,7 +47,7 @@ def step(card: Card, run: BaseRun, model, optimizer, packs, precision="bf16", sc
     """One step, as the trainer takes it."""
     card.steps += 1
     settings = StepSettings(weights=run.weights, max_grad_norm=1.0, precision=precision, device=CUDA, scale=scale)
-    return take_step(model, optimizer, GlobalBatch.of(packs, (0, "dropout", card.steps)), settings, 1e-5)
+    return take_step(model, optimizer, LocalBatch.of(packs, (0, "dropout", card.steps)), settings, 1e-5)
 
 
 def assert_on_card(result: StepResult, tasks) -> None:

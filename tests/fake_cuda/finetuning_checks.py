@@ -18,7 +18,7 @@ from ernie2.finetuning.heads import EncoderWithHead, output_count
 from ernie2.finetuning.inference.predictions import compute_logits
 from ernie2.model.encoder import Encoder
 from ernie2.training.optimizers import build_optimizer
-from ernie2.training.step import GlobalBatch, StepSettings, take_step
+from ernie2.training.step import LocalBatch, StepSettings, take_step
 from fake_cuda.base_runs import on_card
 from fake_cuda.card import CUDA, Card
 
@@ -53,7 +53,7 @@ def test_steps_do_not_synchronise_and_predictions_once(head, pooling):
         step_settings = StepSettings(weights={TARGET_NAME: 1.0}, max_grad_norm=1.0, precision="bf16", device=CUDA)
         optimizer = build_optimizer(model.train(), TrainSettings())
         card.steps += 1
-        take_step(model, optimizer, GlobalBatch.of(packs, (0,)), step_settings, 1e-4)
+        take_step(model, optimizer, LocalBatch.of(packs, (0,)), step_settings, 1e-4)
         assert not card.waits
         assert card.copies == 2 * len(packs)
         model.to = lambda *_: model  # it is there already

@@ -62,7 +62,7 @@ def test_every_method_plans_the_same_iterations_of_each_task() -> None:
     recipe = smoke().checked_recipe()
     for method in STUDY_METHODS.values():
         stages = METHODS[method.method](tuple(recipe.tasks), recipe.stages.steps)
-        assert {task: sum(stage.of(task) for stage in stages) for task in TASKS} == dict.fromkeys(TASKS, 60)
+        assert {task: sum(stage.iterations_of(task) for stage in stages) for task in TASKS} == dict.fromkeys(TASKS, 60)
 
 
 def test_a_task_alone_from_scratch_begins_as_a_whole_run_of_it_would() -> None:

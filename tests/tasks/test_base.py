@@ -47,7 +47,7 @@ def test_two_tasks_of_one_name_are_an_error(monkeypatch):
 
 
 class _Entry:
-    """An entry point of a package that announces a task and does not bring it."""
+    """An entry point of a package that declares a task and does not register it."""
 
     name, module, dist = "absent", "absent_package.tasks", None
 
@@ -62,7 +62,7 @@ class _Entry:
 @pytest.mark.parametrize(
     ("error", "words"), [(ImportError("no module"), "cannot be imported"), (None, "registers no such task")]
 )
-def test_a_package_that_announces_a_task_but_does_not_bring_it_is_named(monkeypatch, error, words):
+def test_a_package_that_declares_a_task_but_does_not_register_it_is_named(monkeypatch, error, words):
     monkeypatch.setattr(base, "entry_points", lambda **_: [_Entry(error)])
     with pytest.raises(TaskError, match=f"absent.*{words}"):
         find_task("absent")

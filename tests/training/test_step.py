@@ -17,14 +17,14 @@ from ernie2.training import step as step_module
 from ernie2.training.optimizers import build_optimizer
 from ernie2.training.step import (
     FiniteCheck,
-    GlobalBatch,
     Interval,
+    LocalBatch,
     LossScale,
     StepResult,
     StepSettings,
-    choose_compiling,
     choose_precision,
     seed_dropout,
+    should_compile,
     take_step,
 )
 
@@ -55,7 +55,7 @@ def parameters_after(packs, weights=None, steps=1, precision="fp32", scale=None,
         weights=weights or {"words": 1.0, "order": 1.0}, max_grad_norm=1e9, precision=precision, device=CPU, scale=scale
     )
     for step in range(steps):
-        result = take_step(model, optimizer, GlobalBatch.of(packs, (0, step)), settings, 0.1)
+        result = take_step(model, optimizer, LocalBatch.of(packs, (0, step)), settings, 0.1)
     return model.state_dict(), result
 
 
@@ -127,7 +127,7 @@ def test_a_pack_draws_its_dropout_from_the_key_of_the_step_and_its_own_number(mo
     keys = []
     monkeypatch.setattr(step_module, "seed_dropout", lambda *key: keys.append(key))
     packs = [pack(6, 4), pack(7, seed=1)]
-    batch = GlobalBatch(packs=packs, dropout_key=(7, "dropout", 5), counts=step_module.counts_of(packs), numbers=[1, 3])
+    batch = LocalBatch(packs=packs, dropout_key=(7, "dropout", 5), counts=step_module.counts_of(packs), numbers=[1, 3])
     model = MultiTaskModel(SETTINGS, 50, SPECS, seed=1)
     settings = StepSettings(weights={"words": 1.0, "order": 1.0}, max_grad_norm=1.0, precision="fp32", device=CPU)
     take_step(model, build_optimizer(model, TrainSettings()), batch, settings, 0.1)
@@ -140,7 +140,7 @@ def moved_by(clip):
     before = [parameter.detach().clone() for parameter in model.parameters()]
     settings = StepSettings(weights={"words": 1.0, "order": 1.0}, max_grad_norm=clip, precision="fp32", device=CPU)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    result = take_step(model, optimizer, GlobalBatch.of([pack(6, 4)], (0, 0)), settings, 0.1)
+    result = take_step(model, optimizer, LocalBatch.of([pack(6, 4)], (0, 0)), settings, 0.1)
     moves = [(now.detach() - then).double() for now, then in zip(model.parameters(), before, strict=True)]
     return sum(float((move**2).sum()) for move in moves) ** 0.5, float(result.grad_norm)
 
@@ -217,22 +217,22 @@ def test_a_gradient_that_overflows_changes_only_the_scale():
 
 
 def test_compiling_is_for_cuda_unless_it_is_asked_for(monkeypatch):
-    assert choose_compiling("auto", CPU) is False
-    assert choose_compiling(False, torch.device("cuda")) is False
+    assert should_compile("auto", CPU) is False
+    assert should_compile(False, torch.device("cuda")) is False
     monkeypatch.setattr(step_module, "has_triton", lambda: True)
-    assert choose_compiling("auto", torch.device("cuda")) is True
+    assert should_compile("auto", torch.device("cuda")) is True
     monkeypatch.setattr(step_module, "_has_cpp_compiler", lambda: True)
-    assert choose_compiling(True, CPU) is True
+    assert should_compile(True, CPU) is True
 
 
 def test_compiling_without_a_compiler_is_refused_if_configured_and_skipped_otherwise(monkeypatch):
     monkeypatch.setattr(step_module, "has_triton", lambda: False)
     monkeypatch.setattr(step_module, "_has_cpp_compiler", lambda: False)
-    assert choose_compiling("auto", torch.device("cuda")) is False
-    with pytest.raises(ConfigError, match=r"triton.*compile: false"):
-        choose_compiling(True, torch.device("cuda"))
+    assert should_compile("auto", torch.device("cuda")) is False
+    with pytest.raises(ConfigError, match=r"triton.*train.compile=false"):
+        should_compile(True, torch.device("cuda"))
     with pytest.raises(ConfigError, match=r"C\+\+ compiler"):
-        choose_compiling(True, CPU)
+        should_compile(True, CPU)
 
 
 @pytest.mark.parametrize(

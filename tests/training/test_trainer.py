@@ -310,7 +310,7 @@ def test_a_loss_that_overflows_unscaled_stops_the_run(tmp_path):
 
 def test_a_compiled_run_compiles_nothing_again_over_all_its_stages_and_tasks(tmp_path, monkeypatch):
     torch._dynamo.reset()
-    monkeypatch.setattr(trainer_module, "choose_compiling", lambda wanted, device: wanted)
+    monkeypatch.setattr(trainer_module, "should_compile", lambda wanted, device: wanted)
     compile_parts = MultiTaskModel.compile_parts
     monkeypatch.setattr(MultiTaskModel, "compile_parts", lambda model: compile_parts(model, "eager"))
     trainer = fresh(tmp_path, train={"compile": True}, stages={"steps": 6})

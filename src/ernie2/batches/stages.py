@@ -39,62 +39,65 @@ class Stage:
         """Names of the tasks trained in this stage."""
         return tuple(name for name, _ in self.iterations)
 
-    def of(self, task: str) -> int:
+    def iterations_of(self, task: str) -> int:
         """Return the iterations of `task` in this stage, 0 if it is not trained."""
         return dict(self.iterations).get(task, 0)
 
 
 def assign(tasks: Order, steps: int | Mapping[str, int] = 50_000) -> list[Stage]:
-    """Continual multi-task learning: `steps` iterations per task in total, divided over the stages.
+    """Continual multi-task learning: N = `steps` iterations per task in total, divided over the stages.
 
     With S stages the unit of a task is u = N / (S + 1); a task that enters in stage s (0, 1, …) gets (s + 2) u there
-    and u in each later stage. Four tasks of 50,000 give Table 7 of the paper to the letter: 20/10/10/10, 30/10/10,
+    and u in each later stage. Four tasks of 50,000 give exactly Table 7 of the paper: 20/10/10/10, 30/10/10,
     40/10 and 50 thousand. If S + 1 does not divide N, largest remainders keep every total exact (ours).
     """
-    groups = _groups(tasks)
-    iterations: list[list[tuple[str, int]]] = [[] for _ in groups]
-    for entered, group in enumerate(groups):
-        for task in group:
-            weights = [entered + 2] + [1] * (len(groups) - entered - 1)
-            for stage, share in enumerate(_split(_steps(steps, task), weights), start=entered):
+    by_stage = _tasks_by_stage(tasks)
+    iterations: list[list[tuple[str, int]]] = [[] for _ in by_stage]
+    for entered, entering in enumerate(by_stage):
+        for task in entering:
+            weights = [entered + 2] + [1] * (len(by_stage) - entered - 1)
+            for stage, share in enumerate(_split(_iterations(steps, task), weights), start=entered):
                 if share:
                     iterations[stage].append((task, share))
-    return [Stage(tuple(entries), group) for entries, group in zip(iterations, groups, strict=True)]
+    return [Stage(tuple(entries), entering) for entries, entering in zip(iterations, by_stage, strict=True)]
 
 
 def multitask(tasks: Order, steps: int | Mapping[str, int] = 50_000) -> list[Stage]:
-    """Multi-task learning from scratch (Table 7): one stage, all tasks, N iterations each."""
-    names = tuple(name for group in _groups(tasks) for name in group)
-    return [Stage(tuple((name, _steps(steps, name)) for name in names), names)]
+    """Multi-task learning from scratch (Table 7): one stage, all tasks, `steps` iterations each."""
+    names = tuple(name for entering in _tasks_by_stage(tasks) for name in entering)
+    return [Stage(tuple((name, _iterations(steps, name)) for name in names), names)]
 
 
 def continual(tasks: Order, steps: int | Mapping[str, int] = 50_000) -> list[Stage]:
     """Traditional continual learning (Table 7): one stage after the other, each with its new tasks only."""
-    return [Stage(tuple((name, _steps(steps, name)) for name in group), group) for group in _groups(tasks)]
+    return [
+        Stage(tuple((name, _iterations(steps, name)) for name in entering), entering)
+        for entering in _tasks_by_stage(tasks)
+    ]
 
 
 def extend(stages: Sequence[Stage], task: str, steps: int, replay: int | None = None) -> list[Stage]:
     """Return the stages with one more, in which `task` enters with `steps` iterations and earlier tasks are replayed.
 
-    `replay`: iterations of each earlier task in the new stage. The default is a task's unit under `assign`, as if it
-    were an old task: N / (S + 1) for its N iterations over the S stages so far, rounded, at least 1. Later extensions
-    use the same number. Other methods have no unit and use the same fraction (ours). 0 trains only `task`.
+    `replay`: iterations of each earlier task in the new stage; 0 trains only `task`. The default is the task's unit
+    under `assign`: N / (S + 1) for its N iterations over the S stages so far, rounded, at least 1. It is the same in
+    later extensions. Stages of other methods use the same formula (ours).
     Raises `ConfigError` if `task` was trained before or a number is out of range.
     """
     known = list(dict.fromkeys(name for stage in stages for name in stage.tasks))
     if task in known:
-        first = next(number for number, stage in enumerate(stages, 1) if stage.of(task))
+        first = next(number for number, stage in enumerate(stages, 1) if stage.iterations_of(task))
         raise ConfigError(f"{task!r} was trained already, in stage {first}. A task can be introduced only once.")
     if steps < 1:
         raise ConfigError(f"the new task {task!r} needs at least one iteration, not {steps} (stages.steps).")
     if replay is not None and replay < 0:
-        raise ConfigError(f"replay={replay}: earlier tasks get 0 iterations or more.")
+        raise ConfigError(f"replay={replay} is negative. Give 0 or more iterations.")
     if (total := steps + (replay or 0) * len(known)) > MAX_ITERATIONS:
         raise ConfigError(
             f"stages.steps={steps} and a replay of {replay or 0} make {total:,} iterations; the limit is "
-            f"{MAX_ITERATIONS:,}."
+            f"{MAX_ITERATIONS:,}. Lower one of them."
         )
-    trained = {name: sum(stage.of(name) for stage in stages) for name in known}
+    trained = {name: sum(stage.iterations_of(name) for stage in stages) for name in known}
     units = {name: max(1, round(count / (len(stages) + 1))) for name, count in trained.items()}
     old = units if replay is None else dict.fromkeys(known, replay)
     entry = Stage((*((name, count) for name, count in old.items() if count), (task, steps)), (task,))
@@ -105,14 +108,14 @@ METHODS = {"continual_multitask": assign, "multitask": multitask, "continual": c
 
 
 class StagePlan:
-    """The steps of one stage. `tasks` in recipe order; `active` (steps, tasks) bool; `main_tasks` (steps,) indices.
+    """The steps of one stage. `tasks` in recipe order; `active` (steps, tasks) bool; `main_tasks` (steps,) task index.
 
     `combine=False`: one task per step, as Table 7 counts. `combine=True`: the main tasks are the sentence-level tasks
     of the stage or, without any, the token-level task with the most iterations. Iterations of every other token-level
     task are attached evenly to steps of main tasks, except `token_only_share` of them, which become token-only steps.
     Iterations beyond the steps they can be attached to become token-only steps, too. A token-level main task keeps the
-    same share of its steps free of attached tasks. Every prefix of the stage is within one step of proportional for
-    every task's own steps; every prefix of the steps a task can be attached to is within one of proportional for it.
+    same share of its steps free of attached tasks. After any number of steps, each task has been the main task in its
+    share of them, to within one step; a task is attached as evenly to the steps that can carry it.
 
     `without_attached`: main tasks that take no attached tasks. `disjoint`: pairs (main task, token-level task) without
     a common corpus.
@@ -160,10 +163,10 @@ def _lay_out_steps(
     disjoint: frozenset[tuple[str, str]],
 ) -> tuple[Array, Array]:
     names, counts = stage.tasks, [count for _, count in stage.iterations]
-    everyone = range(len(names))
-    main = [i for i in everyone if levels[i] == "sentence"] or [max(everyone, key=lambda i: counts[i])]
-    attached = [i for i in everyone if levels[i] == "token" and i not in main] if combine else []
-    # steps that take attached tasks: those of open sentence-level tasks, or all but a share of a token-level main task
+    indices = range(len(names))
+    main = [i for i in indices if levels[i] == "sentence"] or [max(indices, key=lambda i: counts[i])]
+    attached = [i for i in indices if levels[i] == "token" and i not in main] if combine else []
+    # open: takes attached tasks. Of a token-level main task, a share of the steps is reserved (takes none)
     open_tasks = [i for i in main if names[i] not in without_attached]
     reserved = {i: math.ceil(token_only_share * counts[i]) if levels[i] == "token" else 0 for i in open_tasks}
     carriers = {i: [j for j in open_tasks if (names[j], names[i]) not in disjoint] for i in attached}
@@ -171,21 +174,21 @@ def _lay_out_steps(
         i: min(counts[i] - math.ceil(token_only_share * counts[i]), sum(counts[j] - reserved[j] for j in carriers[i]))
         for i in attached
     }
-    main_tasks = interleave([counts[i] - combined.get(i, 0) for i in everyone])  # (steps,)
+    main_tasks = interleave([counts[i] - combined.get(i, 0) for i in indices])  # (steps,)
     active = np.zeros((len(main_tasks), len(names)), bool)
     active[np.arange(len(main_tasks)), main_tasks] = True
     is_open = np.zeros(len(main_tasks), bool)
     for i in open_tasks:
         steps = np.flatnonzero(main_tasks == i)
-        is_open[steps[~_evenly(reserved[i], len(steps))]] = True
+        is_open[steps[~_evenly_spaced(reserved[i], len(steps))]] = True
     for i, count in combined.items():
         steps = np.flatnonzero(is_open & np.isin(main_tasks, carriers[i]))
-        active[steps[_evenly(count, len(steps))], i] = True
+        active[steps[_evenly_spaced(count, len(steps))], i] = True
     return active, main_tasks
 
 
 def interleave(counts: Sequence[int]) -> Array:
-    """Interleave `counts[i]` steps of each i so that every prefix is within one step of proportional.
+    """Interleave `counts[i]` steps of each i so that after any number of steps each has its share, to within one.
 
     Earliest deadline first among released steps: of L steps, the j-th of c may be placed from floor(j L / c) to
     ceil((j + 1) L / c) - 1, for which this order is known to be feasible. The rarer task wins ties.
@@ -208,7 +211,7 @@ def interleave(counts: Sequence[int]) -> Array:
     return order
 
 
-def _evenly(count: int, places: int) -> Array:
+def _evenly_spaced(count: int, places: int) -> Array:
     steps = np.arange(places + 1) * count // max(places, 1)
     return np.diff(steps) > 0
 
@@ -223,14 +226,14 @@ def _split(total: int, weights: Sequence[int]) -> list[int]:
     return parts
 
 
-def _steps(steps: int | Mapping[str, int], task: str) -> int:
+def _iterations(steps: int | Mapping[str, int], task: str) -> int:
     return steps if isinstance(steps, int) else steps[task]
 
 
-def _groups(tasks: Order) -> list[tuple[str, ...]]:
-    groups = [(entry,) if isinstance(entry, str) else tuple(entry) for entry in tasks]
-    names = [name for group in groups for name in group]
+def _tasks_by_stage(tasks: Order) -> list[tuple[str, ...]]:
+    by_stage = [(entry,) if isinstance(entry, str) else tuple(entry) for entry in tasks]
+    names = [name for entering in by_stage for name in entering]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"the order of stages names {name!r} twice. A task can be introduced only once.")
-    return groups
+    return by_stage

@@ -1,10 +1,10 @@
-"""Data streams: shards and tasks → packs, from a position of a few integers.
+"""Data streams: build packs from shards and tasks; the position of a stream is a few integers.
 
-Pack j of every step is filled by data stream j of M. A data stream reads every M-th document of each corpus' endless
+A step has M packs; data stream j fills pack j. A data stream reads every M-th document of each corpus' endless
 sequence of epochs (an epoch is a permutation derived from seed, task, corpus and epoch number) and has its own cursors.
-An instance that does not fit opens its next pack. Corpora are mixed by tokens: the cursor counts the tokens of each
-corpus. The packs of a data stream depend only on its number, M and its cursors: any rank or worker can build them, and
-a stored position resumes in O(1).
+An instance that does not fit goes into the stream's next pack. Corpora are mixed by tokens: the cursor counts the
+tokens of each corpus. The packs of a data stream depend only on its number, M and its cursors: any rank or worker can
+build them, and a stored position resumes in O(1).
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from ernie2.tasks.usable_data import MAX_ATTEMPTS, draw_other_document
 class Cursor:
     """Position of one main task in one data stream.
 
-    `drawn`: instances packed. By corpus, `corpora`: (number of the document, sentence), and `tokens`: tokens of the
-    packed instances, without special tokens.
+    `drawn`: instances packed; `corpora`: by corpus, the next document (numbered within the stream) and its sentence;
+    `tokens`: by corpus, tokens of the packed instances, without special tokens.
     """
 
     drawn: int
@@ -47,7 +47,7 @@ StreamState = dict[str, Cursor]
 
 @dataclass(slots=True)
 class _ArrangedInstance:
-    """An arranged instance: its generator, its corpus, the next position in that corpus, and the attempts needed."""
+    """An arranged instance: its random generator, corpus, next position in that corpus, and number of attempts."""
 
     arranged: Arrangement
     rng: Generator
@@ -68,7 +68,7 @@ class _ArrangedInstance:
 
 @dataclass(frozen=True)
 class Feed:
-    """The corpora of a task, and the weight of each: its share of the tokens in instances of the task."""
+    """The corpora of a task, and the share of its tokens that each provides, not normalised."""
 
     corpora: Sequence[ShardedCorpus]
     shares: Sequence[float]
@@ -83,7 +83,7 @@ _epoch_seed = lru_cache(maxsize=256)(seed_of)
 
 
 class DataStreams:
-    """The data streams of one split. `count` is M, the packs of a step; `ids`: row of the task embedding by task.
+    """The data streams of one split. `count` is M, the packs of a step; `ids`: task id by task.
 
     `rotate_labels`: labels that are drawn at random come in blocks that hold each label once, in random order.
     """
@@ -111,7 +111,7 @@ class DataStreams:
         self._seed = seed
         self._split = split
         self._shares = {name: feed.fractions for name, feed in feeds.items()}
-        self._reads = {name: frozenset(c.name for c in feed.corpora) for name, feed in feeds.items()}
+        self._corpus_names = {name: frozenset(c.name for c in feed.corpora) for name, feed in feeds.items()}
         self._last: dict[str, tuple[tuple[str, int, int], AnnotatedDocument]] = {}
         """By corpus, the document read last: corpora alternate, and most documents give several instances."""
 
@@ -148,8 +148,8 @@ class DataStreams:
     ) -> tuple[Instance, Cursor, int]:
         """Return the next instance of `main_task` at `cursor` (None: the start), the cursor after it, and its task id.
 
-        `active` includes the main task. Instances in which it scores nothing are skipped. Raises `TaskError` if there
-        is no other.
+        `active` includes the main task. Instances in which it scores nothing are skipped. Raises `TaskError` after
+        `MAX_ATTEMPTS` attempts.
         """
         cursor = cursor or Cursor(0, {}, {})
         task = self.tasks[main_task]
@@ -161,8 +161,8 @@ class DataStreams:
             drawn = self._arrange(main_task, corpus, label, stream_number, position, attempts)
             instance = build_instance(drawn.arranged, sentence_task, labellers, self.vocabulary, drawn.rng)
             if len(instance.labels[main_task].positions):
-                identity = main_task if sentence_task is not None else labellers[0].name
-                return instance, drawn.advance(cursor), self.ids[identity]
+                id_task = main_task if sentence_task is not None else labellers[0].name
+                return instance, drawn.advance(cursor), self.ids[id_task]
             if drawn.attempts == MAX_ATTEMPTS:
                 raise self._nothing_scored(main_task, corpus, label, drawn.arranged.segments[0].document)
             position, attempts = drawn.next_position, drawn.attempts
@@ -189,7 +189,7 @@ class DataStreams:
         labels[main_task] = Labels(laid.starts[:-1], classes)
         pack = pack_block(self.caps, self.vocabulary.pad, laid, inputs, labels, self.ids[main_task])
         packed = len(pack.starts) - 1
-        if packed < len(block):  # a cap on scored positions closed it
+        if packed < len(block):  # a cap on scored positions closed the pack
             ahead = reduce(lambda at, drawn: drawn.advance(at), block[:packed], cursor)
         return pack, ahead
 
@@ -200,12 +200,12 @@ class DataStreams:
         """
         if isinstance(self.tasks[main_task], TokenTask):
             return None
-        labellers = [self._labellers(main_task, active, name) for name in self._reads[main_task]]
+        labellers = [self._labellers(main_task, active, name) for name in self._corpus_names[main_task]]
         return labellers[0] if all(each == labellers[0] for each in labellers) else None
 
     def _labellers(self, main_task: str, active: Sequence[str], corpus: str) -> list[TokenTask]:
         """Return the token tasks of `active` that label an instance of `main_task` from `corpus`."""
-        tasks = [self.tasks[name] for name in active if name == main_task or corpus in self._reads[name]]
+        tasks = [self.tasks[name] for name in active if name == main_task or corpus in self._corpus_names[name]]
         return [task for task in tasks if isinstance(task, TokenTask)]
 
     def _arrange(
@@ -280,7 +280,7 @@ class DataStreams:
         corpora = self.feeds[main_task].corpora
         labels = task.labels or () if isinstance(task, SentenceTask) and task.balanced else ()
         tokens = [cursor.tokens.get(corpus.name, 0) for corpus in corpora] if len(corpora) > 1 else [1]
-        if any(tokens) and not labels:  # nothing to draw
+        if any(tokens) and not labels:  # no random draw needed
             return corpora[next_corpus(tokens, self._shares[main_task], self.caps.longest)], None
         draw = generator(self._seed, self._split, main_task, "draw", stream_number, cursor.drawn)
         chosen = int(draw.random() * len(corpora))
@@ -315,8 +315,8 @@ class DataStreams:
             return other
         raise TaskError(
             f"task {main_task!r} needs a document of another group, but all {self._split} documents of corpus "
-            f"{corpus.name!r} are of the group of {document.name!r}. Remove the task, or remove {corpus.name!r} from "
-            f"tasks.{main_task}.corpora."
+            f"{corpus.name!r} belong to the group of {document.name!r}. Remove the task, or remove {corpus.name!r} "
+            f"from tasks.{main_task}.corpora."
         )
 
 

@@ -75,7 +75,7 @@ def convert(
     ] = None,
     vocabulary: Annotated[
         int | None,
-        typer.Option(min=1, help="Rows of the word-embedding table, at least one per token.", show_default="unchanged"),
+        typer.Option(min=1, help="Rows of the token embedding, at least one per token.", show_default="unchanged"),
     ] = None,
 ) -> None:
     """Convert a checkpoint to the Hugging Face or ernie2 format, and list every tensor.

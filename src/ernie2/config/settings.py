@@ -165,7 +165,7 @@ class EncoderSettings(SettingsModel):
 
     @property
     def parameters(self) -> int:
-        """Approximate number of parameters, without the word table and the heads."""
+        """Approximate number of parameters, without the token embedding and the heads."""
         layer = self.hidden * (4 * self.hidden + (3 if self.feed_forward == "gated" else 2) * self.ffn_width)
         positions = self.position_rows if self.positions == "learned" else 0
         return self.layers * layer + (positions + self.segment_types + self.task_ids) * self.hidden

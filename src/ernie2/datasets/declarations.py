@@ -192,7 +192,7 @@ class _DatasetsFile(SettingsModel):
 def declared_groups() -> dict[str, dict[str, Dataset]]:
     """Return all declared datasets by group and name: ours, then those of other packages.
 
-    A package announces its file NAME.yaml in an entry point `NAME = "package"` of the group `ernie2.datasets`. Raises
+    A package declares its file NAME.yaml as an entry point `NAME = "package"` of the group `ernie2.datasets`. Raises
     `DataError` for a file that cannot be read, a name that is declared twice, or an inconsistent declaration.
     """
     groups = {name: _read(resources.files("ernie2.datasets"), name, {}) for name in ("glue", "chinese")}

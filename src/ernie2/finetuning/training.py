@@ -24,7 +24,7 @@ from ernie2.training.memory import reuse_freed_memory
 from ernie2.training.optimizers import build_optimizer
 from ernie2.training.schedules import warmup_stable_decay
 from ernie2.training.state import Position
-from ernie2.training.step import GlobalBatch, LossScale, StepSettings, choose_precision, take_step
+from ernie2.training.step import LocalBatch, LossScale, StepSettings, choose_precision, take_step
 from ernie2.training.step_inputs import StepInputs
 
 
@@ -87,7 +87,7 @@ def train_model(
                 done += 1
                 rate = learning_rate(done, steps, settings)
                 packs = build_packs([train[i] for i in chosen], settings, task_id, pad)
-                batch = GlobalBatch.of(packs, (seed, "fine-tuning", done))
+                batch = LocalBatch.of(packs, (seed, "fine-tuning", done))
                 hooks.before_step(done)
                 result = take_step(model, optimizer, batch, step_settings, rate)
                 pruner.record_decay(rate * settings.weight_decay, result.finite)

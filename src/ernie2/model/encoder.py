@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def padded_rows(vocab_size: int) -> int:
-    """Return the rows of the word table for `vocab_size` tokens: the next multiple of 64, as matrix kernels prefer."""
+    """Return the rows of the token embedding for `vocab_size` tokens: the next multiple of 64, which kernels prefer."""
     return -(-vocab_size // 64) * 64
 
 

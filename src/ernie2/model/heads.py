@@ -1,6 +1,6 @@
 """Task heads: one per task, each with its loss (a sum and a count) and its predictions.
 
-T tokens in the pack · S sequences · H hidden · P scored positions · C classes · V vocabulary rows
+H hidden · P scored positions · C classes · V vocabulary rows
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _EVAL_POSITIONS = {"cpu": 128, "cuda": 2048}
 
 @dataclass(frozen=True, slots=True)
 class HeadSpec:
-    """Head of a task. `classes` None: the vocabulary (masked-language-model head, tied to the word table)."""
+    """Head of a task. `classes` None: the vocabulary (masked-language-model head, tied to the token embedding)."""
 
     name: str
     level: Literal["token", "sentence"]
@@ -64,40 +64,40 @@ class ClassHead(nn.Module):
 
     @staticmethod
     def matrix_weights(settings: EncoderSettings, spec: HeadSpec, vocab_size: int) -> int:
-        """Return the matrix weights used per scored position: H · C, plus H² if the first token is pooled."""
+        """Return the number of matrix weights per scored position: H · C, plus H² if the first token is pooled."""
         assert spec.classes is not None
         pooler = settings.hidden if spec.level == "sentence" else 0
         return settings.hidden * (pooler + spec.classes)
 
-    def forward(self, picked: Tensor) -> Tensor:
-        """picked (P, H) -> logits (P, C) float32."""
-        logits: Tensor = self.linear(self.dropout(picked))
+    def forward(self, states: Tensor) -> Tensor:
+        """states (P, H) -> logits (P, C) float32."""
+        logits: Tensor = self.linear(self.dropout(states))
         return logits.float()
 
-    def loss(self, picked: Tensor, table: Tensor, targets: TaskTargets) -> TaskLoss:
+    def loss(self, states: Tensor, table: Tensor, targets: TaskTargets) -> TaskLoss:
         """Hidden states (P, H) at the scored positions -> summed loss."""
         run = self._run if self.training else _class_loss
-        summed, right = run(self, picked, targets.labels, targets.weights)
+        summed, right = run(self, states, targets.labels, targets.weights)
         return TaskLoss(summed, targets.count, right)
 
     def compile_parts(self, backend: str) -> None:
         """Compile the loss for the static shapes of training."""
         self._run = compile_function(_class_loss, backend)
 
-    def predict(self, picked: Tensor, table: Tensor, targets: TaskTargets) -> tuple[Tensor, Tensor]:
+    def predict(self, states: Tensor, table: Tensor, targets: TaskTargets) -> tuple[Tensor, Tensor]:
         """Hidden states (P, H) -> losses (P,) float32 and predicted classes (P,) int64."""
-        logits = self(picked)
+        logits = self(states)
         return F.cross_entropy(logits, targets.labels, reduction="none"), logits.argmax(-1)
 
 
-def _class_loss(head: ClassHead, picked: Tensor, labels: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
-    logits = head(picked)
+def _class_loss(head: ClassHead, states: Tensor, labels: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+    logits = head(states)
     losses = F.cross_entropy(logits, labels, reduction="none")
     return weighted_sum(losses, weights), count_correct(logits.detach().argmax(-1) == labels, weights)
 
 
 class VocabularyHead(nn.Module):
-    """Masked-language-model head: transform, activation, norm, and the word table as decoder.
+    """Masked-language-model head: transform, activation, norm, and the token embedding as decoder.
 
     The norm's bias starts at 1.0, as in the authors' released code.
     """
@@ -117,23 +117,23 @@ class VocabularyHead(nn.Module):
 
     @staticmethod
     def matrix_weights(settings: EncoderSettings, spec: HeadSpec, vocab_size: int) -> int:
-        """Return the matrix weights used per scored position: H² + H · V."""
+        """Return the number of matrix weights per scored position: H² + H · V."""
         return settings.hidden * (settings.hidden + vocab_size)
 
-    def transform_states(self, picked: Tensor) -> Tensor:
-        """picked (P, H) -> input of the decoder, (P, H)."""
-        normed: Tensor = self.norm(self.activation(self.transform(picked)))
+    def transform_states(self, states: Tensor) -> Tensor:
+        """states (P, H) -> input of the decoder, (P, H)."""
+        normed: Tensor = self.norm(self.activation(self.transform(states)))
         return normed
 
-    def forward(self, picked: Tensor, table: Tensor) -> Tensor:
-        """picked (P, H), table (V, H) -> all logits (P, V) float32; for evaluation of a few positions."""
-        return F.linear(self.transform_states(picked), table, self.bias).float()
+    def forward(self, states: Tensor, table: Tensor) -> Tensor:
+        """states (P, H), table (V, H) -> all logits (P, V) float32; only for a few positions, in evaluation."""
+        return F.linear(self.transform_states(states), table, self.bias).float()
 
-    def loss(self, picked: Tensor, table: Tensor, targets: TaskTargets) -> TaskLoss:
-        """Hidden states (P, H) at the scored positions, word table (V, H) -> summed loss."""
+    def loss(self, states: Tensor, table: Tensor, targets: TaskTargets) -> TaskLoss:
+        """Hidden states (P, H) at the scored positions, token embedding (V, H) -> summed loss."""
         run, score = (self._run, self._score) if self.training else (VocabularyHead.transform_states, None)
         summed, right = vocabulary_loss(
-            run(self, picked), table, self.bias, targets.labels, targets.weights, targets.count, score
+            run(self, states), table, self.bias, targets.labels, targets.weights, targets.count, score
         )
         return TaskLoss(summed, targets.count, right)
 
@@ -142,13 +142,13 @@ class VocabularyHead(nn.Module):
         self._run = compile_function(VocabularyHead.transform_states, backend)
         self._score = compile_function(score_chunk, backend)
 
-    def predict(self, picked: Tensor, table: Tensor, targets: TaskTargets) -> tuple[Tensor, Tensor]:
-        """Hidden states (P, H), word table (V, H) -> losses (P,) float32 and predicted tokens (P,) int64."""
+    def predict(self, states: Tensor, table: Tensor, targets: TaskTargets) -> tuple[Tensor, Tensor]:
+        """Hidden states (P, H), token embedding (V, H) -> losses (P,) float32 and predicted tokens (P,) int64."""
         losses, predicted = [], []
         rows = _EVAL_POSITIONS.get(table.device.type, 128)
-        for begin in range(0, len(picked), rows):
+        for begin in range(0, len(states), rows):
             chunk = slice(begin, begin + rows)
-            logits, labels = self(picked[chunk], table), targets.labels[chunk]
+            logits, labels = self(states[chunk], table), targets.labels[chunk]
             losses.append(F.cross_entropy(logits, labels, reduction="none"))
             predicted.append(logits.argmax(-1))
         return torch.cat(losses), torch.cat(predicted)

@@ -1,7 +1,7 @@
 """Write Hugging Face folders, and convert their configuration both ways; `formats` reads them.
 
 `save_hf` writes a folder that `transformers` loads as `ErnieModel` or `ErnieForMaskedLM`; each class ignores the part
-it lacks (prediction head, pooler). The word table is saved with exactly `vocab_size` rows. Our padding rows (zero,
+it lacks (prediction head, pooler). The token embedding is saved with exactly `vocab_size` rows. Our padding rows (zero,
 never predicted) are removed on writing and restored on reading, so a round trip is exact and `vocab_size` matches the
 tokeniser. Heads without a class in `transformers` are saved in `task_heads.safetensors`.
 """

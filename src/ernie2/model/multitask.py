@@ -23,7 +23,7 @@ from ernie2.model.tensor_names import vocabulary_tensors
 class MultiTaskModel(nn.Module):
     """One encoder shared by all tasks and one head per task.
 
-    The initial value of a parameter depends only on the seed and its name, not on other heads. The word table has
+    The initial value of a parameter depends only on the seed and its name, not on other heads. The token embedding has
     `padded_rows(vocab_size)` rows; those beyond `vocab_size` are zero and never predicted.
 
     `static_shapes`: whether training needs inputs of static shapes, as compiled code does.
@@ -91,14 +91,14 @@ class MultiTaskModel(nn.Module):
         self, name: str, hidden: Tensor, inputs: Inputs, rows: ScoredRows | None
     ) -> tuple[Head, tuple[Tensor, Tensor, TaskTargets]]:
         """hidden (T, H), or (R, H) at `rows` -> a task's head and its inputs: hidden states or pooled first tokens at
-        the scored positions (P, H), the word table, and the targets.
+        the scored positions (P, H), the token embedding, and the targets.
         """
         head, targets = self.heads[name], inputs.targets[name]
         assert isinstance(head, Head)
         positions = targets.positions if rows is None else rows.places[name]
         sentence = self.specs[name].level == "sentence"
-        picked = self.encoder.pool(hidden, positions) if sentence else hidden.index_select(0, positions)
-        return head, (picked, self.encoder.embeddings.token.weight, targets)
+        states = self.encoder.pool(hidden, positions) if sentence else hidden.index_select(0, positions)
+        return head, (states, self.encoder.embeddings.token.weight, targets)
 
     @torch.no_grad()
     def predictions(self, inputs: Inputs) -> dict[str, tuple[Tensor, Tensor]]:

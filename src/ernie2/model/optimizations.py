@@ -20,7 +20,7 @@ OPTIMIZATIONS: dict[str, str] = {
 """Optimisations of a pre-training step: name → one-line description."""
 
 FINE_TUNING_OPTIMIZATIONS: dict[str, str] = {
-    "pruned_embedding": "fine-tuning leaves out the rows of the word table that no training text uses",
+    "pruned_embedding": "fine-tuning leaves out the rows of the token embedding that no training text uses",
 }
 """Optimisations of fine-tuning only."""
 

@@ -20,7 +20,7 @@ WORD_TABLE, TASK_TABLE = "encoder.embeddings.token.weight", "encoder.embeddings.
 HF_WORD_TABLE, HF_TASK_TABLE = "embeddings.word_embeddings.weight", "embeddings.task_type_embeddings.weight"
 FLUID_WORD_TABLE, DYGRAPH_WORD_TABLE = "word_embedding", "word_emb.weight"
 PADDLENLP_NORM = "embeddings.layer_norm.weight"
-"""Distinguishes the layouts, together with the word tables."""
+"""Distinguishes the layouts, together with the token embeddings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def is_optional(ours: str) -> bool:
 
 
 def vocabulary_tensors(heads: Iterable[HeadSpec]) -> set[str]:
-    """Return our names of tensors with one row per vocabulary token: the word table and vocabulary head biases."""
+    """Return our names of tensors with one row per vocabulary token: the token embedding and vocabulary head biases."""
     return {WORD_TABLE, *(f"heads.{spec.name}.bias" for spec in heads if spec.classes is None)}
 
 

@@ -98,7 +98,7 @@ def build(
         model = model or MultiTaskModel(recipe.encoder, vocabulary.size, head_specs(tasks), recipe.seed)
         heldout = HeldOut(streams, feed, tasks, recipe.train.heldout_instances, recipe.seed)
         initial = parameters_digest(model.encoder)
-    steps = max(sum(plan.stage.of(task.name) for plan in plans[inherited_stages:]) for task in tasks)
+    steps = max(sum(plan.stage.iterations_of(task.name) for plan in plans[inherited_stages:]) for task in tasks)
     data = TrainingData(streams, plans, heldout, steps)
     records = Records(Path(recipe.run), writes=group.is_first)
     builtin_hooks = default_hooks(

@@ -253,7 +253,7 @@ def new_stages(stages: Sequence[Stage], task: str, overrides: Sequence[str], rep
     given = [override.partition("=")[2] for override in overrides if override.startswith("stages.steps=")]
     if not given:
         last = stages[-1].introduced[0] if stages[-1].introduced else stages[-1].tasks[-1]
-        return extend_stages(stages, task, sum(stage.of(last) for stage in stages), replay)
+        return extend_stages(stages, task, sum(stage.iterations_of(last) for stage in stages), replay)
     try:
         steps = int(given[-1])
     except ValueError:
@@ -280,7 +280,7 @@ def extended_recipe(
     values |= {"run": str(run), "name": f"{recipe.name}-{task}"}
     earlier = _resolve_options(recipe.tasks, run_shards, recipe.batch.sequence_tokens)
     values["tasks"] = {**earlier, task: {}}
-    values["stages"]["steps"] = {name: sum(stage.of(name) for stage in stages) for name in values["tasks"]}
+    values["stages"]["steps"] = {name: sum(stage.iterations_of(name) for stage in stages) for name in values["tasks"]}
     if recipe.stages.order is not None:
         values["stages"]["order"] = [*values["stages"]["order"], task]
     weighed = all(corpus.weight is not None for corpus in recipe.corpora.values())

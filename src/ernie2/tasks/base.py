@@ -51,7 +51,7 @@ class Vocabulary:
     """Ids and strings of the tokeniser that a task may need.
 
     `ordinary` (v,) int64: ids from which random replacements are drawn. `tokens`: the tokeniser's string of every id
-    ("##er" continues a word of a WordPiece vocabulary); '' for an id without a string, empty if not provided.
+    ("##er" continues a word of a WordPiece vocabulary); '' for an id without a string, () if not provided.
     """
 
     size: int
@@ -119,7 +119,7 @@ class TokenSequence:
     All arrays are (n,), special tokens included, unless noted:
 
     * `tokens` int64: ids
-    * `flags` uint8: as in the shard, 0 at special tokens
+    * `flags` uint8: bits of `ernie2.shards.store`, 0 at special tokens
     * `document_count` int64: occurrences of the id in its document
     * `document` int64: index of the document, -1 at special tokens
     * `segment` int64: segment type; a [SEP] belongs to the segment before it, [CLS] to the first
@@ -140,7 +140,7 @@ class TokenSequence:
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """Labels of a token task: `targets[i]` at `positions[i]`; `inputs` (n,), if given, replaces the encoder's input."""
+    """Labels of one task: `targets[i]` at `positions[i]`; `inputs` (n,), if given, replaces the encoder's input."""
 
     positions: Array
     targets: Array
@@ -169,7 +169,7 @@ class Task:
     needs: ClassVar[str] = "text"
     """What a corpus must contain, for messages."""
     baseline_name: ClassVar[str] = "majority class"
-    """Name of the feature of the feature baseline, for reports; `baseline_feature` computes it."""
+    """Name of the feature of the feature baseline, for reports; `baseline_feature` computes it. Default: no feature."""
     legend: ClassVar[str] = ""
     """How to read an example of `ernie2 inspect`; `format_token` writes the tokens."""
     counts_heading: ClassVar[str] = "labels"
@@ -218,7 +218,7 @@ class SentenceTask(Task):
     balanced: ClassVar[bool] = True
     """True: the caller draws the label, all classes equally often; False: `label` is None and `arrange` chooses."""
     allows_attached_tasks: bool = True
-    """Whether token tasks may label this task's instances (paper: one sentence-level, several token-level losses)."""
+    """Whether token tasks may label this task's instances (paper: one sentence-level and several token losses)."""
 
     def arrange(self, source: Source, label: str | None, max_tokens: int, rng: Generator) -> Arrangement | None:
         """Arrange at most `max_tokens` tokens of `source` with the class `label`; return None if that is impossible.
@@ -238,7 +238,7 @@ class TokenTask(Task):
 
     level = "token"
     changes_input: ClassVar[bool] = False
-    """True: `label` returns changed inputs. The task goes last; other tasks do not score the tokens it replaced."""
+    """True: `label` returns changed inputs. The task labels last; other tasks do not score the tokens it replaced."""
     max_scored_share: ClassVar[float] = 1.0
     """Cap on scored positions as a share of a pack's tokens, which keeps shapes static."""
 
@@ -249,7 +249,7 @@ class TokenTask(Task):
     def label_block(self, block: Block, rngs: Sequence[Generator]) -> Labels:
         """Return the results of `label` for every sequence of `block`, as positions in the block.
 
-        `rngs` holds one generator per sequence. Override it only if it is faster than one call of `label` per sequence.
+        Optional, for speed: without it, `label` is called for each sequence. `rngs`: one generator per sequence.
         """
         raise NotImplementedError
 
@@ -278,13 +278,13 @@ def register(task: T) -> T:
 
 
 def known_tasks() -> dict[str, str]:
-    """Return all built-in, registered and announced tasks: name → origin.
+    """Return all built-in, registered and declared tasks: name → origin.
 
-    The origin is "ernie2", the package that announces the task in an entry point, or else the task's module.
+    The origin is "ernie2", the package that declares the task as an entry point, or else the task's module.
     """
-    announced = {entry.name: entry for entry in entry_points(group=ENTRY_POINT_GROUP)}
-    names = dict.fromkeys((*BUILT_IN, *_TASKS, *announced))
-    return {name: _origin(name, announced.get(name)) for name in names}
+    declared = {entry.name: entry for entry in entry_points(group=ENTRY_POINT_GROUP)}
+    names = dict.fromkeys((*BUILT_IN, *_TASKS, *declared))
+    return {name: _origin(name, declared.get(name)) for name in names}
 
 
 def _origin(name: str, entry: EntryPoint | None) -> str:
@@ -303,7 +303,7 @@ def _package(entry: EntryPoint) -> str:
 def find_task(name: str) -> type[Task]:
     """Return the task class called `name`; only its module is imported.
 
-    Raises `UnknownTask` with a suggestion, and `TaskError` if a package announces the task but does not register it.
+    Raises `UnknownTask` with a suggestion, and `TaskError` if a package declares the task but does not register it.
     """
     if name not in _TASKS:
         if name in BUILT_IN:
@@ -328,6 +328,4 @@ def _load(entry: EntryPoint) -> None:
             f"task {entry.name!r} of package {package!r} cannot be imported: {error!r}{user_code_location(error)}."
         ) from error
     if entry.name not in _TASKS:
-        raise TaskError(
-            f"package {package!r} announces task {entry.name!r}, but {entry.module} registers no such task."
-        )
+        raise TaskError(f"package {package!r} declares task {entry.name!r}, but {entry.module} registers no such task.")

@@ -1,9 +1,9 @@
 """Held-out evaluation: each task on its own instances from held-out documents, with three baselines.
 
-The instances are fixed, have the task's own task id and no attached tasks; only masking masks them. Labels of balanced
-tasks are equally frequent. The baselines are the majority class of training instances, the best constant answer on the
-held-out instances, and the feature baseline fitted on training instances: the most frequent label for one feature that
-the task names (such as the token itself or the number of segments).
+The instances are fixed and have the task's own task id. No tasks are attached, so only the masking task sees masked
+tokens. Labels of balanced tasks are equally frequent. The baselines are the majority class of training instances, the
+best constant answer on the held-out instances, and the feature baseline fitted on training instances: the most frequent
+label for one feature that the task names (such as the token itself or the number of segments).
 """
 
 from __future__ import annotations
@@ -90,14 +90,14 @@ class HeldOut:
             self._predict(name, heldout, model, precision, device, group) for name, heldout in self._sets.items()
         ]
         values = iter(to_host([part for packs in predictions for pack in packs for part in pack]))
-        shares = group.all_gather(
+        by_rank = group.all_gather(
             {
                 name: [(next(values), next(values)) for _ in packs]
                 for name, packs in zip(self._sets, predictions, strict=True)
             }
         )
         figures = {
-            name: self._figures(name, heldout, [s[name] for s in shares]) for name, heldout in self._sets.items()
+            name: self._figures(name, heldout, [rank[name] for rank in by_rank]) for name, heldout in self._sets.items()
         }
         trained_names = figures.keys() if trained is None else trained
         results = {name: {**each, "trained": name in trained_names} for name, each in figures.items()}
@@ -112,9 +112,9 @@ class HeldOut:
         device: torch.device,
         group: ProcessGroup,
     ) -> list[tuple[Tensor, Tensor]]:
-        """Return losses (p,) float32 and predicted classes (p,) of this rank's packs: rank, rank + size, …
+        """Return losses (p,) float32 and predicted classes (p,) of this rank's packs, numbers rank, rank + size, …
 
-        A rank with fewer packs computes one of another rank, because sharded layers need all ranks at once.
+        A rank with fewer packs repeats one of another rank, because FSDP layers need all ranks at once.
         """
         predictions = []
         for turn in range(group.max_per_rank(len(heldout.packs))):
@@ -129,10 +129,10 @@ class HeldOut:
         return predictions
 
     def _figures(
-        self, name: str, heldout: _HeldOutSet, shares: Sequence[Sequence[tuple[Array, Array]]]
+        self, name: str, heldout: _HeldOutSet, by_rank: Sequence[Sequence[tuple[Array, Array]]]
     ) -> dict[str, Any]:
         packs = range(len(heldout.packs))
-        losses, predicted = zip(*(shares[pack % len(shares)][pack // len(shares)] for pack in packs), strict=True)
+        losses, predicted = zip(*(by_rank[pack % len(by_rank)][pack // len(by_rank)] for pack in packs), strict=True)
         right = np.concatenate(predicted) == heldout.labels
         accuracy, low, high = accuracy_interval(right, heldout.owner)
         classes = self._tasks[name].labels is not None
@@ -151,8 +151,8 @@ class HeldOut:
 def read_instances(train: DataStreams, feed: Feed, task: Task, instances: int, seed: int, split: str) -> list[Instance]:
     """Return at most `instances` instances of `task` from one pass over the `split` documents of each corpus of `feed`.
 
-    Corpora are drawn by their shares; a corpus read to its end is not drawn any more. `train` gives sizes and ids.
-    Labels of balanced tasks rotate, so that they are equally frequent.
+    Corpora are drawn by their shares; a corpus read to its end is not drawn any more. `train` gives pack sizes and
+    task ids, not data. Labels of balanced tasks rotate, so that they are equally frequent.
     """
     instances_read: list[Instance] = []
     cursor: Cursor | None = None
@@ -192,9 +192,9 @@ def _build_set(
     labels, features = _scored(task, evaluated)
     owner = np.repeat(np.arange(len(evaluated)), [len(i.labels[task.name].targets) for i in evaluated])
     classes = len(task.labels) if task.labels is not None else task.vocabulary.size
-    seen, their_features = _scored(task, fitted)
-    rule = FeatureBaseline.fit(their_features, seen, classes)
-    baselines = baseline_figures(rule, features, labels, task.baseline_name, with_f1=task.labels is not None)
+    fitted_labels, fitted_features = _scored(task, fitted)
+    baseline = FeatureBaseline.fit(fitted_features, fitted_labels, classes)
+    baselines = baseline_figures(baseline, features, labels, task.baseline_name, with_f1=task.labels is not None)
     return _HeldOutSet(packs, len(evaluated), labels, owner, baselines)
 
 
@@ -218,9 +218,9 @@ def accuracy_interval(right: Array, owner: Array) -> tuple[float, float, float]:
     """Return accuracy over scored positions with its 95 % interval: (accuracy, low, high).
 
     `right` (p,) bool, `owner` (p,) the instance of each position. Positions of one instance are correlated, so Wilson's
-    interval uses the *effective* number of trials: the number of independent positions whose accuracy has the variance
-    of the instance totals (linearised ratio estimator, clustered by instance). It equals the number of instances if
-    each scores one position, and is set to it if all positions are correct or all wrong, without variance.
+    interval uses the effective sample size: the number of independent positions that gives the same variance as the
+    instance totals (linearised ratio estimator, clustered by instance). It equals the number of instances if each
+    scores one position, and is set to it if all positions are correct or all wrong (no variance).
     """
     counts = np.bincount(owner).astype(float)
     totals = np.bincount(owner, weights=right)
@@ -240,9 +240,9 @@ class FeatureBaseline:
     """Label frequencies by feature, from training instances; unknown features use the frequencies of all labels.
 
     `features` (f,) int64, ascending; `totals` (f,) int64: their counts; `best` (f,) int64: their most frequent labels.
-    `pairs` (n,) int64, ascending: row of the feature · `classes` + label, of every observed pair; `counts` (n,): their
-    counts. `overall` (classes,): counts of labels. `majority`: the most frequent label. The label that came first wins
-    ties.
+    `pairs` (n,) int64, ascending: every observed (feature, label) as feature row · `classes` + label; `counts` (n,):
+    their counts. `overall` (classes,): counts of labels. `majority`: the most frequent label. The label that came first
+    wins ties.
     """
 
     features: Array

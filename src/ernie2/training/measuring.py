@@ -21,7 +21,7 @@ from ernie2.batches.streams import StreamState
 from ernie2.errors import StorageError
 from ernie2.storage.atomic import temporary_folder
 from ernie2.training import checkpoints
-from ernie2.training.step import GlobalBatch, take_step
+from ernie2.training.step import LocalBatch, take_step
 from ernie2.training.step_inputs import loader_workers
 from ernie2.training.trainer import Trainer
 
@@ -182,7 +182,7 @@ class StepRunner:
         self._number += 1
         synchronise(self.device)
         began = time.perf_counter()
-        batch = GlobalBatch.of(packs, ("measuring", self._number))
+        batch = LocalBatch.of(packs, ("measuring", self._number))
         take_step(trainer.model, trainer.optimizer, batch, trainer.step_settings, trainer.settings.peak_lr / 1000)
         trainer.freed_memory.trim_if_grown()
         synchronise(self.device)

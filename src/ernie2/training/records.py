@@ -19,7 +19,7 @@ from ernie2.training.run_record import RunRecord, is_run, read_run, write_run
 
 
 class Records(Hook):
-    """The two record files of a run folder; as a hook, it writes every line of a training.
+    """The two record files of a run folder; as a hook, it writes every line of a run.
 
     `writes`: false on all ranks except the first, where methods that write do nothing.
     """

@@ -69,7 +69,7 @@ def _counts(restart: str, at: Position, plans: Sequence[StagePlan], active: Sequ
         step = at.step - at.schedule_start
         return [(step, step + len(plan) - at.stage_step + sum(map(len, later)))]
     done = plan.iterations_before(at.stage_step)
-    left = {task: sum(other.stage.of(task) for other in (plan, *later)) - done[task] for task in active}
+    left = {task: sum(other.stage.iterations_of(task) for other in (plan, *later)) - done[task] for task in active}
     return [(at.task_steps[task], at.task_steps[task] + left[task]) for task in active]
 
 

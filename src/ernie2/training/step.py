@@ -31,7 +31,7 @@ _TENSOR_CORES = (7, 0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepSettings:
-    """Settings of all steps of a training.
+    """Settings of all steps of a run.
 
     `weights`: weight of each task's mean loss in the sum; `max_grad_norm`: limit on the norm of all gradients;
     `precision`: "bf16", "fp16" or "fp32"; `scale`: dynamic loss scale in fp16; `parallelism`: default a single process.
@@ -46,11 +46,11 @@ class StepSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GlobalBatch:
-    """The packs of one step on this rank; all ranks have the same number of packs.
+class LocalBatch:
+    """This rank's packs of a global batch; all ranks have the same number of packs.
 
-    `dropout_key`: together with the number of a pack, the seed of its dropout; `counts`: scored positions by task, over
-    all ranks; `numbers`: the numbers of `packs` in the step.
+    `dropout_key`: with the number of a pack, seeds its dropout; `counts`: scored positions by task, over
+    all ranks; `numbers`: numbers of these packs in the global batch.
     """
 
     packs: Sequence[PackedBatch]
@@ -59,16 +59,17 @@ class GlobalBatch:
     numbers: Sequence[int]
 
     @staticmethod
-    def of(packs: Sequence[PackedBatch], dropout_key: tuple[str | int, ...]) -> GlobalBatch:
+    def of(packs: Sequence[PackedBatch], dropout_key: tuple[str | int, ...]) -> LocalBatch:
         """Return the batch of a single process with all packs, numbered from 0."""
-        return GlobalBatch(packs=packs, dropout_key=dropout_key, counts=counts_of(packs), numbers=range(len(packs)))
+        return LocalBatch(packs=packs, dropout_key=dropout_key, counts=counts_of(packs), numbers=range(len(packs)))
 
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """Per task over the global batch: summed loss and number correct (0-d tensors), and count; gradient norm before
-    clipping. If `finite` is false, the step changed no parameter and no moment. `loss_scale`: factor of the loss, 1
-    except in fp16.
+    """Result of a step over the global batch. If `finite` is false, the step changed no parameter and no moment.
+
+    By task: `losses` and `correct`, 0-d tensors summed over scored positions, and `counts`, their number. `grad_norm`:
+    before clipping. `loss_scale`: factor of the loss, 1 except in fp16.
     """
 
     losses: Mapping[str, Tensor]
@@ -95,9 +96,9 @@ class StepResult:
 
 
 def choose_precision(configured: str, device: torch.device) -> str:
-    """Return "bf16", "fp16" or "fp32": `configured`, or for "auto" the best of the device.
+    """Return "bf16", "fp16" or "fp32": `configured`, or for "auto" the best one the device supports.
 
-    That is bf16 on Ampere and later, on ROCm, and on CPUs with AVX-512 or AMX for it; fp16 on GPUs with tensor cores
+    That is bf16 on Ampere and later, on ROCm, and on CPUs with AVX512_BF16 or AMX; fp16 on GPUs with tensor cores
     that only emulate bf16 (V100, T4); else fp32.
     """
     if configured != "auto":
@@ -118,8 +119,8 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype=dtype)
 
 
-def choose_compiling(configured: str | bool, device: torch.device) -> bool:
-    """Return whether to compile: `configured`, or for "auto" on CUDA if possible.
+def should_compile(configured: str | bool, device: torch.device) -> bool:
+    """Return whether to compile: `configured`, or for "auto" true on CUDA with triton.
 
     Raises `ConfigError` if `configured` is true and the compiler is missing.
     """
@@ -128,7 +129,9 @@ def choose_compiling(configured: str | bool, device: torch.device) -> bool:
     can_compile = _has_cpp_compiler() if device.type == "cpu" else has_triton()
     if not can_compile and configured is True:
         needed = "a C++ compiler (g++ or clang++)" if device.type == "cpu" else "triton"
-        raise ConfigError(f"train.compile=true needs {needed}, which was not found. Install it, or set compile: false.")
+        raise ConfigError(
+            f"train.compile=true needs {needed}, which was not found. Install it, or set train.compile=false."
+        )
     return can_compile
 
 
@@ -150,7 +153,7 @@ def seed_dropout(*key: str | int) -> None:
 def take_step(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    batch: GlobalBatch,
+    batch: LocalBatch,
     settings: StepSettings,
     lr: float,
 ) -> StepResult:
@@ -219,9 +222,9 @@ def counts_of(packs: Sequence[PackedBatch]) -> dict[str, int]:
 class FiniteCheck:
     """Whether summed losses by task and the norm of all gradients (0-d tensors, one device) are finite.
 
-    `bad`: 0-d float32 on the device, 1 if one is not finite; a fused optimiser takes it as `found_inf` and then changes
-    nothing. On CUDA the result is copied to the host asynchronously; `bool()` waits for it, which takes no time one
-    step later. On other devices it is `known` at once.
+    `bad`: 0-d float32 on the device, 1 if one is not finite; a fused optimiser takes it as `found_inf` and then skips
+    the step. On CUDA the result is copied to the host asynchronously; `bool()` waits for it, which
+    is instant one step later. On other devices it is `known` at once.
     """
 
     def __init__(self, losses: Mapping[str, Tensor], grad_norm: Tensor) -> None:
@@ -282,7 +285,10 @@ class LossScale:
 
 
 class Interval:
-    """Sums over the steps between two lines of metrics.jsonl; read from the device only for a line."""
+    """Sums over the steps between two lines of metrics.jsonl; read from the device only for a line.
+
+    `note`: mean losses, for the progress bar.
+    """
 
     def __init__(self, note: str = "") -> None:
         self.note = note

@@ -16,7 +16,7 @@ from ernie2.batches.streams import DataStreams, StreamState
 from ernie2.processes import cores
 from ernie2.training.distributed import ProcessGroup
 from ernie2.training.state import Position
-from ernie2.training.step import GlobalBatch
+from ernie2.training.step import LocalBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class StepInputs:
 
     main_task: str
     active: Sequence[str]
-    batch: GlobalBatch = field(repr=False)
+    batch: LocalBatch = field(repr=False)
     states: Mapping[int, StreamState] = field(repr=False)
     tokens: int
     seen: Mapping[str, int]
@@ -83,7 +83,7 @@ class StepInputReader:
         plan, before = self._plans[at.stage], dict(zip(self.numbers, self._states, strict=True))
         packs, self._states = self.loader.load(at.stage, at.stage_step, self._states)
         tokens, scored, seen = self._counts(packs)
-        batch = GlobalBatch(
+        batch = LocalBatch(
             packs=[*packs, *self._padding],
             dropout_key=(self._seed, "dropout", at.step + 1),
             counts=scored,

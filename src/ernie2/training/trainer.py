@@ -34,8 +34,8 @@ from ernie2.training.step import (
     LossScale,
     StepResult,
     StepSettings,
-    choose_compiling,
     choose_precision,
+    should_compile,
     take_step,
 )
 from ernie2.training.step_inputs import StepInputReader, StepInputs
@@ -45,19 +45,19 @@ from ernie2.training.step_inputs import StepInputReader, StepInputs
 class TrainingData:
     """The data of a run: data streams, the plan of each stage, and held-out instances.
 
-    `task_steps`: the largest number of iterations of a task in the stages to train; the warm-up is a share of it.
+    `max_iterations`: largest number of iterations of a task in the stages to train; the warm-up is a share of it.
     """
 
     streams: DataStreams
     plans: Sequence[StagePlan]
     heldout: HeldOut
-    task_steps: int
+    max_iterations: int
 
 
 class Trainer:
-    """Trains `model` through the plans of `data`, and calls `records` and `hooks`.
+    """Trains `model` by the stage plans of `data`, and calls `records` and `hooks`.
 
-    Every rank of `group` has a trainer, which computes the packs of its data streams; only the first rank writes.
+    Every rank of `group` has a trainer, which trains on the packs of its data streams; only the first rank writes.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Trainer:
         parallelism = parallelize(model, self.group, settings.parallel, DTYPES[self.precision])
         self.optimizer = build_optimizer(model, settings)  # after the parameters were sharded
         model.encoder.activation_checkpointing = settings.activation_checkpointing
-        if choose_compiling(settings.compile, device):
+        if should_compile(settings.compile, device):
             model.compile_parts()
         self._scale = LossScale() if self.precision == "fp16" else None
         weights = {name: task.options.loss_weight for name, task in data.streams.tasks.items()}
@@ -92,15 +92,15 @@ class Trainer:
             scale=self._scale,
             parallelism=parallelism,
         )
-        self._warmup = warmup_steps(settings, data.task_steps)
+        self._warmup = warmup_steps(settings, data.max_iterations)
         self.inputs = StepInputReader(data.streams, data.plans, settings.workers, recipe.seed, self.group)
         self.position = Position([StreamState() for _ in range(data.streams.count)])
         self._hooks = Hooks([records, *hooks])
         self._saver = Saver(self.run, settings.keep_checkpoints, self._hooks.checkpoint)
         self.freed_memory = reuse_freed_memory(device)
-        self._interval, self._began, self._peak_reached = Interval(), time.monotonic(), 0.0
+        self._interval, self._began, self._peak_lr = Interval(), time.monotonic(), 0.0
         self._previous: StepDone | None = None
-        self._restored, self._saved = False, -1
+        self._restored, self._saved_step = False, -1
 
     def start_at(self, position: Position) -> None:
         """Start at `position` with the current parameters and moments, as an extended run does."""
@@ -115,7 +115,7 @@ class Trainer:
         checkpoint.restore(self.model, self.optimizer, self.group)
         self.start_at(Position.of(checkpoint.state["position"]))
         self.run_id = checkpoint.state.get("run_id", self.run_id)
-        self._peak_reached = float(checkpoint.state["peak_reached"])
+        self._peak_lr = float(checkpoint.state["peak_reached"])
         if self._scale is not None and (scale := checkpoint.state.get("loss_scale")) is not None:
             self._scale.restore(scale)
         with self.group.shared_errors():
@@ -125,20 +125,20 @@ class Trainer:
     def train(self) -> Position:
         """Train to the end of the last stage and return the final position.
 
-        Raises `RunStopped` if a hook stops the run, after saving a checkpoint of the last step, and what hooks raise.
+        Raises `RunStopped` if a hook stops the run, after saving a checkpoint, and errors of hooks that end the run.
         """
-        at, plans = self.position, self.plans
+        position, plans = self.position, self.plans
         self.model.train()
-        total = at.step - at.stage_step + sum(map(len, plans[at.stage :]))
-        opened = self._hooks.opened(OpenRun(self.run, at.step, self.group.rank), self.group.shared_errors())
-        with opened, self.inputs, self._saver, progress("Pre-training", total, "steps", done=at.step) as bar:
-            self._began = time.monotonic() - at.seconds
+        total = position.step - position.stage_step + sum(map(len, plans[position.stage :]))
+        opened = self._hooks.opened(OpenRun(self.run, position.step, self.group.rank), self.group.shared_errors())
+        with opened, self.inputs, self._saver, progress("Pre-training", total, "steps", done=position.step) as bar:
+            self._began = time.monotonic() - position.seconds
             if not self._restored:
                 log_info("Evaluating every task on held-out documents before the first step")
                 self._evaluate("start")
                 self._save()  # so that a run killed at any instant can be resumed
-            for plan in plans[at.stage :]:
-                if at.stage_step == 0:
+            for plan in plans[position.stage :]:
+                if position.stage_step == 0:
                     self._begin_stage(plan)
                 while not self._stage_is_done(plan):
                     inputs = self._next_inputs()
@@ -146,17 +146,17 @@ class Trainer:
                     result = take_step(self.model, self.optimizer, inputs.batch, self.step_settings, rate)
                     self._after_step(plan, inputs, rate, result)
                     losses = f", losses: {self._interval.note}" if self._interval.note else ""
-                    bar.advance(note=f"stage {at.stage + 1}/{len(plans)}{losses}")
+                    bar.advance(note=f"stage {position.stage + 1}/{len(plans)}{losses}")
                 self._end_stage(plan)
             self._saver.finish()
-        return at
+        return position
 
     def _stage_is_done(self, plan: StagePlan) -> bool:
         """Return whether the stage ends here. Tasks without held-out documents are ignored for convergence."""
-        at = self.position
+        position = self.position
         measured = [task for task in plan.tasks if task not in self.heldout.missing]
-        converged = bool(measured) and at.convergence.has_converged(measured, self.recipe.stages.patience)
-        return at.stage_step == len(plan) or converged
+        converged = bool(measured) and position.convergence.has_converged(measured, self.recipe.stages.patience)
+        return position.stage_step == len(plan) or converged
 
     def _next_inputs(self) -> StepInputs:
         step = self.position.step + 1
@@ -174,27 +174,27 @@ class Trainer:
         return inputs
 
     def _count_step(self, inputs: StepInputs) -> float:
-        at = self.position
-        at.count_step(inputs.active, inputs.tokens, inputs.seen)
-        rate = learning_rate(self.settings, self._warmup, at, self.plans, inputs.active)
-        self._peak_reached = max(self._peak_reached, rate)
+        """Count the step in the position, and return its learning rate."""
+        position = self.position
+        position.count_step(inputs.active, inputs.tokens, inputs.seen)
+        rate = learning_rate(self.settings, self._warmup, position, self.plans, inputs.active)
+        self._peak_lr = max(self._peak_lr, rate)
         return rate
 
     def _after_step(self, plan: StagePlan, inputs: StepInputs, rate: float, result: StepResult) -> None:
         """Record a step; log, evaluate, save and stop if due. `_end_stage` saves at the end of a stage."""
-        at, settings = self.position, self.settings
+        position, settings = self.position, self.settings
         self._record_previous_step()
-        self._previous = StepDone(at.step, at.stage, inputs, rate, result)
-        if (
-            result.finite.known or at.bad_steps + 1 >= settings.max_nonfinite_steps
-        ):  # so that no step follows one too many
+        self._previous = StepDone(position.step, position.stage, inputs, rate, result)
+        at_limit = position.bad_steps + 1 >= settings.max_nonfinite_steps  # one more bad step ends the run
+        if at_limit or result.finite.known:
             self._record_previous_step()
         self.freed_memory.trim_if_grown()
-        last = at.stage_step == len(plan)
-        save = at.step % settings.checkpoint_every == 0
-        if last or save or at.step % settings.log_every == 0:
+        last = position.stage_step == len(plan)
+        save = position.step % settings.checkpoint_every == 0
+        if last or save or position.step % settings.log_every == 0:
             self._log()
-        if settings.evaluate_every and at.step % settings.evaluate_every == 0 and not last:
+        if settings.evaluate_every and position.step % settings.evaluate_every == 0 and not last:
             self._evaluate("during")
         if not self._stage_is_done(plan):
             if save:
@@ -211,88 +211,97 @@ class Trainer:
 
     def _begin_stage(self, plan: StagePlan) -> None:
         self._stop_if_asked()
-        at, self._peak_reached = self.position, 0.0
-        self._hooks.line("stage", event="begin", stage=at.stage, step=at.step, time=time.time())
+        position, self._peak_lr = self.position, 0.0
+        self._hooks.line("stage", event="begin", stage=position.stage, step=position.step, time=time.time())
         tasks = ", ".join(f"{task} {count:,}" for task, count in plan.stage.iterations)
-        log_info(f"Stage {at.stage + 1} of {len(self.plans)}: {quantity(len(plan), 'step')}; iterations: {tasks}")
+        log_info(f"Stage {position.stage + 1} of {len(self.plans)}: {quantity(len(plan), 'step')}; iterations: {tasks}")
 
     def _end_stage(self, plan: StagePlan) -> None:
-        at = self.position
-        done, planned = plan.iterations_before(at.stage_step), plan.iterations_before(len(plan))
+        position = self.position
+        done, planned = plan.iterations_before(position.stage_step), plan.iterations_before(len(plan))
         dropped_iterations = {name: planned[name] - done[name] for name in plan.tasks if planned[name] > done[name]}
         if dropped_iterations:
             self._log()
             log_info(
-                f"Converged after {at.stage_step:,} of {quantity(len(plan), 'step')}; iterations dropped: "
-                f"{dropped_iterations}"
+                f"Converged after {position.stage_step:,} of {quantity(len(plan), 'step')}; iterations dropped: "
+                + ", ".join(f"{task} {count:,}" for task, count in dropped_iterations.items())
             )
         tasks = self._evaluate("stage_end")
         self._hooks.line(
             "stage",
             event="end",
-            stage=at.stage,
-            step=at.step,
+            stage=position.stage,
+            step=position.step,
             time=time.time(),
-            peak_lr_reached=self._peak_reached,
+            peak_lr_reached=self._peak_lr,
             iterations=done,
             dropped_iterations=dropped_iterations,
         )
         for name, figures in tasks.items():
             accuracy, loss = figures["accuracy"], figures["loss"]
             log_info(f"  {name:<26} held-out accuracy {accuracy:.3f}, loss {loss:.3f}: {verdict_of(figures).reason}")
-        at.end_stage()
+        position.end_stage()
         self._save(stage_end=True)
 
     def _evaluate(self, when: str) -> dict[str, dict[str, Any]]:
-        at = self.position
-        self._hooks.phase(f"evaluating after step {at.step:,}")
-        trained = at.trained([dict(plan.stage.iterations) for plan in self.plans])
+        position = self.position
+        self._hooks.phase(f"evaluating after step {position.step:,}")
+        trained = position.trained([dict(plan.stage.iterations) for plan in self.plans])
         tasks = self.heldout.evaluate(self.model, self.group.device, self.precision, self.group, trained)
         if when == "during":
             losses = {name: figures["loss"] for name, figures in tasks.items()}
-            at.convergence.update(losses, self.recipe.stages.min_gain)
-        self._hooks.line("heldout", step=at.step, stage=at.stage, at=when, iterations=dict(at.task_steps), tasks=tasks)
+            position.convergence.update(losses, self.recipe.stages.min_gain)
+        self._hooks.line(
+            "heldout",
+            step=position.step,
+            stage=position.stage,
+            at=when,
+            iterations=dict(position.task_steps),
+            tasks=tasks,
+        )
         return tasks
 
     def _log(self) -> None:
-        at = self.position
+        position = self.position
         self._record_previous_step()
-        at.seconds = time.monotonic() - self._began
+        position.seconds = time.monotonic() - self._began
         if self._interval.steps:
             line = self._interval.line() | ({} if self._scale is None else {"loss_scale": self._scale.value})
             self._interval = Interval(note=self._interval.note)
-            seconds = round(at.seconds, 3)
-            self._hooks.line("step", step=at.step, stage=at.stage, seconds=seconds, tokens=at.tokens, **line)
+            seconds = round(position.seconds, 3)
+            self._hooks.line(
+                "step", step=position.step, stage=position.stage, seconds=seconds, tokens=position.tokens, **line
+            )
 
     def _save(self, *, stage_end: bool = False) -> None:
-        at, self._saved = self.position, self.position.step
+        position, self._saved_step = self.position, self.position.step
         self._record_previous_step()
-        self._hooks.phase(f"saving the checkpoint of step {at.step:,}")
-        at.seconds = time.monotonic() - self._began
+        self._hooks.phase(f"saving the checkpoint of step {position.step:,}")
+        position.seconds = time.monotonic() - self._began
         self._saver.check()
-        at.stream_states = self.inputs.states()
-        full = gather(self.model, self.optimizer, self.group)
-        if full is not None:  # the first rank writes
+        position.stream_states = self.inputs.states()
+        full_state = gather(self.model, self.optimizer, self.group)
+        if full_state is not None:  # the first rank writes
             state = {
                 "run_id": self.run_id,
                 "stage_end": stage_end,
-                "position": at.state(),
-                "peak_reached": self._peak_reached,
+                "position": position.state(),
+                "peak_reached": self._peak_lr,
                 "loss_scale": None if self._scale is None else self._scale.state(),
                 "metrics": self.records.extent(),
             }
-            self._saver.save(at.step, full, state)
+            self._saver.save(position.step, full_state, state)
 
     def _stop_if_asked(self) -> None:
         """Stop on all ranks, with a checkpoint, if a hook of any rank asks for it."""
-        at, reason = self.position, self._hooks.stop_reason()
+        position, reason = self.position, self._hooks.stop_reason()
         if not self.group.any(reason is not None):
             return
         self._log()
-        if self._saved != at.step:
+        if self._saved_step != position.step:
             self._save()
         self._saver.finish()
         if not self.group.is_first:
             raise SystemExit(RunStopped.exit_code)
         why = "another rank received a signal" if reason is None else reason or "a hook stopped the run"
-        raise RunStopped(f"{why}; step {at.step:,} is saved. `ernie2 resume {self.run}` continues from it.")
+        raise RunStopped(f"{why}; step {position.step:,} is saved. `ernie2 resume {self.run}` continues from it.")

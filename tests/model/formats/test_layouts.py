@@ -172,5 +172,5 @@ def test_an_unknown_prefix_is_refused():
 
 
 def test_two_word_tables_are_refused():
-    with pytest.raises(CheckpointError, match=r"several word tables, under 'bert.', 'module.bert.'"):
+    with pytest.raises(CheckpointError, match=r"several token embeddings, under 'bert.', 'module.bert.'"):
         find_prefix([f"module.bert.{HF_WORD_TABLE}", f"bert.{HF_WORD_TABLE}"], "x")

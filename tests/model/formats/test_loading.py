@@ -140,7 +140,9 @@ def test_a_word_table_with_more_rows_than_configured_is_used_and_noted(folder):
     (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 66}))
     read = load_model(folder)
     assert read.model.vocab_size == 70
-    assert read.report.notes == ("vocab_size is 66 in the configuration; the word table has 70 rows, which is used",)
+    assert read.report.notes == (
+        "vocab_size is 66 in the configuration; the token embedding has 70 rows, which is used",
+    )
 
 
 def test_a_missing_model_type_is_inferred_from_tensor_names(folder):

@@ -145,7 +145,7 @@ def test_a_hook_that_exits_fails_the_run_with_its_name_and_line(recipe, module):
     with pytest.raises(RunFailed) as failed:
         ernie2.pretrain(recipe, hooks=[f"{module}:Exits"])
     place = _place(module, "raise SystemExit(0)")
-    assert str(failed.value).startswith(f"the hook Exits exits Python (SystemExit: 0, {place})")
+    assert str(failed.value).startswith(f"the hook Exits called sys.exit (SystemExit: 0, {place})")
     with pytest.raises(ConfigError, match=r"ExitsWhenMade cannot be created.*SystemExit\('no licence'\)"):
         create_hooks([f"{module}:ExitsWhenMade"])
 

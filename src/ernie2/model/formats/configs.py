@@ -56,7 +56,9 @@ def complete_config(config: Mapping[str, Any], renamed: RenamedTensors) -> tuple
             full[key] = value
     rows = len(tensors[HF_WORD_TABLE].tensor)
     if (declared := full.get("vocab_size")) not in (None, rows):
-        notes.append(f"vocab_size is {declared} in the configuration; the word table has {rows} rows, which is used")
+        notes.append(
+            f"vocab_size is {declared} in the configuration; the token embedding has {rows} rows, which is used"
+        )
     if renamed.layout == "Hugging Face":
         if "model_type" not in full:
             full["model_type"] = renamed.model or "bert"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _TABLES = "|".join(map(re.escape, (names.HF_WORD_TABLE, names.FLUID_WORD_TABLE, names.DYGRAPH_WORD_TABLE)))
 _WORD_TABLE = re.compile(rf"(|.*\.)(?:{_TABLES})", re.DOTALL)
-"""The word table's name in every layout, after any prefix."""
+"""The token embedding's name in every layout, after any prefix."""
 _PREFIX = re.compile(r"((?:module\.|model\.|_orig_mod\.)*)(ernie\.|bert\.|)")
 """Prefixes of data parallelism, trainers and torch.compile, then that of the model."""
 
@@ -72,10 +72,10 @@ def rename_tensors(container: Container) -> RenamedTensors:
 def unwrap_state_dict(
     content: Mapping[Any, Any], is_array: Callable[[object], bool], where: Path
 ) -> tuple[Mapping[Any, Any], list[str]]:
-    """Return the mapping with the word table, `content` or one of its values, and the names of the other entries.
+    """Return the mapping with the token embedding, `content` or one of its values, and the names of the other entries.
 
-    `is_array`: whether a value is an array. Returns `content` if there is no word table. Raises `CheckpointError` if
-    several values have one.
+    `is_array`: whether a value is an array. Returns `content` if there is no token embedding. Raises `CheckpointError`
+    if several values have one.
     """
     if _has_word_table(content):
         return content, []
@@ -96,8 +96,8 @@ def unwrap_state_dict(
 def find_prefix(names_in_file: Iterable[str], where: Path) -> tuple[str, str]:
     """Return the prefixes of all names: wrapper, such as 'module.', and model, 'ernie.', 'bert.' or ''.
 
-    Derived from the word table's name; ('', '') without one. Raises `CheckpointError` for any other prefix or several
-    prefixes.
+    Derived from the token embedding's name; ('', '') without one. Raises `CheckpointError` for any other prefix or
+    several prefixes.
     """
     prefixes = sorted({match[1] for name in names_in_file if (match := _WORD_TABLE.fullmatch(name))})
     known = {prefix: (match[1], match[2]) for prefix in prefixes if (match := _PREFIX.fullmatch(prefix))}
@@ -105,7 +105,7 @@ def find_prefix(names_in_file: Iterable[str], where: Path) -> tuple[str, str]:
         return next(iter(known.values()))
     if known:
         raise CheckpointError(
-            f"{where} has several word tables, under {', '.join(map(repr, known))}. Save one model by itself."
+            f"{where} has several token embeddings, under {', '.join(map(repr, known))}. Save one model by itself."
         )
     if prefixes:
         raise CheckpointError(

@@ -1,7 +1,7 @@
 """ernie2's own checkpoint folder: every parameter by our name, bit for bit, and the settings to rebuild the model.
 
 ernie2.json          encoder settings, vocabulary size, heads, task ids
-ernie2.safetensors   the parameters; word table and vocabulary head bias without padding rows
+ernie2.safetensors   the parameters; token embedding and vocabulary head bias without padding rows
 """
 
 from __future__ import annotations

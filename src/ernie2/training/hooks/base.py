@@ -1,4 +1,4 @@
-"""The interface of hooks, and how a training calls them.
+"""The interface of hooks, and how a run calls them.
 
 The trainer computes; a hook observes, records, reports or stops the run. Events carry all data; a hook never accesses
 the trainer. Only the trainer and hooks that run on every rank make collective calls.
@@ -21,7 +21,7 @@ from ernie2.training.step_inputs import StepInputs
 
 @dataclass(frozen=True, slots=True)
 class OpenRun:
-    """A training that starts: its output folder, the steps before it (above 0 after a resume), and this rank."""
+    """A run that starts: its output folder, the steps done before (above 0 after a resume), and this rank."""
 
     folder: Path
     step: int = 0
@@ -30,7 +30,7 @@ class OpenRun:
 
 @dataclass(frozen=True, slots=True)
 class StepDone:
-    """A completed optimizer step.
+    """A completed optimiser step.
 
     `step` counts from 1, `stage` from 0; `rate`: the learning rate. Tensors in `result` are on the device; reading one
     waits for the step.
@@ -46,15 +46,15 @@ class StepDone:
 class Hook:
     """Receives training events. Every method does nothing by default; override those you need.
 
-    Each training creates its hooks, without arguments if they are named on the command line. A hook must not change its
-    arguments. Pre-training calls all methods; fine-tuning those whose description says so.
+    Each run creates its own hooks, without arguments. A method must not change its arguments. Pre-training calls
+    all methods; fine-tuning only those that say so.
     """
 
     required: ClassVar[bool] = False
     """Whether an exception of this hook ends the run. Otherwise it is reported once, the hook is removed, and the run
     continues; an `Ernie2Error` always ends it."""
     every_rank: ClassVar[bool] = False
-    """Whether every rank of a distributed run has one, not only the first."""
+    """Whether every rank of a distributed run has this hook, not only the first."""
 
     @property
     def name(self) -> str:
@@ -76,7 +76,7 @@ class Hook:
     def on_step(self, done: StepDone, at: Position) -> None:
         """Called after a step; on CUDA one step later, when its result is known without waiting.
 
-        `at`: position of the run. Also in fine-tuning, at once, with one stage and no stream states.
+        `at`: position of the run. Also in fine-tuning, not delayed, with one stage and no stream states.
         """
 
     def on_line(self, line: Mapping[str, Any]) -> None:
@@ -126,12 +126,12 @@ class Hooks:
             failure = f"{type(error).__name__}: {error}{user_code_location(error)}"
             if hook.required:
                 raise RunFailed(
-                    f"the {hook.name} failed ({failure}), and the run ends because its class has required = True. "
+                    f"the {hook.name} failed ({failure}), and the run ends because the hook has required = True. "
                     "Fix or remove the hook."
                 ) from error
             if isinstance(error, SystemExit) and not ours:
                 raise RunFailed(
-                    f"the {hook.name} exits Python ({failure}). To stop a run and save it, return a reason from "
+                    f"the {hook.name} called sys.exit ({failure}). To stop a run and save it, return a reason from "
                     "stop_reason()."
                 ) from error
             self._hooks.remove(hook)
@@ -139,7 +139,7 @@ class Hooks:
 
     @contextmanager
     def opened(self, run: OpenRun, shared_errors: AbstractContextManager[None] | None = None) -> Iterator[None]:
-        """Open all hooks, and close the opened ones at the end; inside `shared_errors`, errors end all ranks."""
+        """Open all hooks, and close the opened ones at the end; in `shared_errors`, an error of one rank ends all."""
         with ExitStack() as opened:
             with shared_errors or nullcontext():
                 for hook in list(self._hooks):

@@ -1,4 +1,4 @@
-"""Load hooks of users: announced by an installed package, or given on the command line as module:Class.
+"""Load hooks of users: declared by an installed package, or given on the command line as module:Class.
 
     [project.entry-points."ernie2.hooks"]
     my_hook = "my_package.hooks:MyHook"
@@ -26,7 +26,7 @@ HookSource = str | Callable[[], Hook]
 
 
 def create_hooks(sources: Sequence[HookSource], *, first: bool = True) -> list[Hook]:
-    """Create the hooks of one training; `first`: whether this is the first rank.
+    """Create the hooks of one run; `first`: whether this is the first rank.
 
     Raises `ConfigError` for an unknown name, a module that cannot be imported, and a class that is not a hook.
     """
@@ -49,7 +49,7 @@ def _create(source: HookSource) -> Hook:
 
 
 def _load(name: str) -> type[Hook]:
-    entry = EntryPoint(name, name, GROUP) if ":" in name else _announced(name)
+    entry = EntryPoint(name, name, GROUP) if ":" in name else _declared(name)
     with _working_directory_importable():
         try:
             loaded = entry.load()
@@ -63,10 +63,10 @@ def _load(name: str) -> type[Hook]:
     return loaded
 
 
-def _announced(name: str) -> EntryPoint:
+def _declared(name: str) -> EntryPoint:
     known = {entry.name: entry for entry in entry_points(group=GROUP)}
     if name not in known:
-        installed = f"Installed: {', '.join(sorted(known))}." if known else "No installed package announces one."
+        installed = f"Installed: {', '.join(sorted(known))}." if known else "No installed package declares one."
         raise ConfigError(
             f"there is no hook {name!r}.{did_you_mean(name, known)} {installed} Give your own hook as module:Class."
         )
