@@ -177,7 +177,7 @@ def test_a_checkpoint_of_another_encoder_is_refused(whole, tmp_path):
 def test_shards_with_longer_sentences_than_the_sequence_has_room_for_are_refused(tmp_path):
     made = [tiny.document([[[5] * (60 if i == 3 else 59)]], name=f"d{i}", group=i) for i in range(8)]
     tiny_run.write_shards(tmp_path / "shards", made)
-    with pytest.raises(ShardError, match=r"sentences of up to 60 tokens.*room for 59"):
+    with pytest.raises(ShardError, match=r"sentences of up to 60 tokens.*allows 59"):
         fresh(tmp_path)
 
 
