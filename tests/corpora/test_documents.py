@@ -111,9 +111,9 @@ TEXTS = st.text(alphabet=st.sampled_from(list("ab \n\r\t\u3000\x85")), max_size=
 
 @given(text=TEXTS | st.text(max_size=30), data=st.data())
 def test_normalising_preserves_every_character_but_white_space_and_every_span(text, data):
-    normal = documents._normal_text(text)
+    normal = documents._normalise(text)
     assert "".join(normal.split()) == "".join(text.split())
-    assert documents._normal_text(normal) == normal
+    assert documents._normalise(normal) == normal
     paragraphs = Document("", "", normal).paragraphs
     assert all(normal[a:b].strip() == normal[a:b] and (normal[a:b] or not normal) for a, b in paragraphs)
     if text:

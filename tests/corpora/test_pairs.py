@@ -148,7 +148,9 @@ def test_a_table_without_rows_and_files_of_texts_are_refused(tmp_path):
 
 def test_the_error_for_a_table_of_documents_names_the_pairs_key(tmp_path):
     table = tsv(tmp_path / "a.tsv", ("sentence1", "sentence2", "label"))
-    with pytest.raises(DataError, match=r"a.tsv: documents are not read from tables. For labelled pairs, set `pairs: "):
+    with pytest.raises(
+        DataError, match=r"tsv: documents are not read from csv or tsv. For labelled pairs, set `pairs: "
+    ):
         list(read_documents(CorpusSettings(path=str(table)), Drops()))
 
 

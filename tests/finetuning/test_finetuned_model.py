@@ -32,9 +32,9 @@ def saved(folder: Path, head: Head, task_id: int = 0, pooling: Any = "first", **
     """(the model as it was, its config, where it was saved), with a head that is far from zero."""
     pretrained = tiny.pretrained(folder / "checkpoint", **changes)
     settings = tiny.settings(pooling=pooling)
-    carrier, _ = pretrained.build(settings, 0)
+    base_model, _ = pretrained.build(settings, 0)
     model = EncoderWithHead(
-        carrier.encoder, head, output_count(head, len(tiny.LABELS[head])), dropout=0.0, pooling=pooling
+        base_model.encoder, head, output_count(head, len(tiny.LABELS[head])), dropout=0.0, pooling=pooling
     )
     with torch.no_grad():
         model.linear.weight.normal_(generator=torch.Generator().manual_seed(0))

@@ -26,8 +26,8 @@ def ready(folder: Path, **changes):
     settings = tiny.settings(**{"weight_decay": 0.1, "batch_size": 2, "epochs": 3, **changes})
     pretrained = tiny.pretrained(folder / "checkpoint", dropout=settings.dropout)
     encoder = ExampleEncoder(pretrained.tokenizer, "classification", tiny.LABELS["classification"], settings, 4)
-    carrier, _ = pretrained.build(settings, 0)
-    model = EncoderWithHead(carrier.encoder, "classification", 2, dropout=settings.dropout, seed=3)
+    base_model, _ = pretrained.build(settings, 0)
+    model = EncoderWithHead(base_model.encoder, "classification", 2, dropout=settings.dropout, seed=3)
     return model, encoder.encode(tiny.examples("classification", 4), labelled=True).sequences, settings
 
 

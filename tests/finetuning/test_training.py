@@ -24,9 +24,9 @@ def ready(folder: Path, head: Head, count: int = 13, **changes: Any):
     settings = tiny.settings(**changes)
     pretrained = tiny.pretrained(folder / "checkpoint", dropout=settings.dropout)
     encoder = ExampleEncoder(pretrained.tokenizer, head, tiny.LABELS[head], settings, 4)
-    carrier, _ = pretrained.build(settings, 0)
+    base_model, _ = pretrained.build(settings, 0)
     model = EncoderWithHead(
-        carrier.encoder, head, output_count(head, len(tiny.LABELS[head])), dropout=settings.dropout, seed=3
+        base_model.encoder, head, output_count(head, len(tiny.LABELS[head])), dropout=settings.dropout, seed=3
     )
     return model, encoder.encode(tiny.examples(head, count), labelled=True).sequences, settings, pretrained
 

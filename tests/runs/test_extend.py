@@ -287,7 +287,7 @@ def test_an_extended_run_can_be_extended(place, extended, tmp_path):
     [
         ("batch.batch_tokens=512", "batch.batch_tokens: .*counted in packs"),
         ("encoder.hidden=32", "only encoder.task_ids can grow"),
-        ("encoder.task_ids=8", "can only grow"),
+        ("encoder.task_ids=8", "set it to that number or more"),
         ("seed=3", "the order in which the earlier tasks"),
         ("tasks.knowledge_masking.mask_share=0.2", "options of earlier tasks are fixed"),
         ("corpora.text.weight=2", "tasks.sentence_distance.corpora"),

@@ -1,8 +1,8 @@
 """Documents, and their readers for txt, json, jsonl, parquet and Arrow.
 
 In txt a line is a paragraph and a blank line ends the document. Elsewhere a blank line inside the text separates
-paragraphs. A text above `LONGEST_TEXT` characters is split into documents of one group, which is counted. Malformed
-files raise errors with the location; unusable documents and spans are dropped and counted.
+paragraphs. A text above `long_texts.LONGEST_TEXT` characters is split into documents of one group. Malformed files
+raise errors with the location. Split texts and dropped documents and spans are counted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ernie2.storage.listing import file_format, file_stems, list_files
 from ernie2.storage.tables import DOCUMENT_TABLE_FORMATS, TABLE_FORMATS, Row, column, read_rows
 
 FORMATS = (".txt", ".txt.gz", ".txt.zst", *DOCUMENT_TABLE_FORMATS)
-"""Extensions of documents, in any case."""
+"""Extensions of document files; upper and lower case are equal."""
 PAIR_FORMATS = tuple(extension for extension in TABLE_FORMATS if not extension.startswith(".txt"))
 """Extensions of tables of labelled pairs."""
 SPAN_KINDS = ("word", "phrase", "entity", "user")
@@ -74,7 +74,7 @@ class Document:
 
 @dataclass
 class Drops:
-    """Counts of items left out, by reason; `cut` counts texts too long for one document."""
+    """Counts of dropped items, by reason; `cut` counts texts that were split, which are not dropped."""
 
     counts: Counter[str] = field(default_factory=Counter)
     cut: int = 0
@@ -108,7 +108,7 @@ def corpus_files(settings: CorpusSettings) -> list[str]:
     for path in settings.paths:
         if _DELIMITED.search(path.lower()):
             raise DataError(
-                f"{path}: documents are not read from tables. For labelled pairs, set `pairs: {{a: …, b: …, "
+                f"{path}: documents are not read from csv or tsv. For labelled pairs, set `pairs: {{a: …, b: …, "
                 f"label: …}}`, the names of the columns, under the corpus. Known: {', '.join(FORMATS)}."
             )
     return list_files(settings.paths, FORMATS)
@@ -117,7 +117,7 @@ def corpus_files(settings: CorpusSettings) -> list[str]:
 def read_documents(settings: CorpusSettings, drops: Drops, name: str = "") -> Iterator[Document]:
     """Yield the documents of a corpus, streamed in the order of `corpus_files`; `drops` counts dropped items.
 
-    `name`: name of the corpus in its recipe, for messages; "" if the columns are set by options of a command.
+    `name`: name of the corpus in its recipe, for messages; "" if there is no recipe.
 
     Raises `DataError`, naming file and line or row, for malformed input, and at the end if there was no document.
     """
@@ -147,7 +147,7 @@ def _read_file(file: str, stem: str, settings: CorpusSettings, drops: Drops, nam
 
 
 def _split_long(document: Document, language: str, drops: Drops) -> Iterator[Document]:
-    """Yield the document, or if its text is too long, documents of its group; spans across a cut are counted."""
+    """Yield the document, or its parts if its text is too long; spans across a cut are dropped."""
     bounds = part_bounds(document.text, language)
     if len(bounds) == 1:
         yield document
@@ -205,14 +205,14 @@ def _parse_document(row: Row, default_id: str, settings: CorpusSettings, drops: 
     text = cells[column(row, (settings.text,), column_advice(name, "text"))]
     if not isinstance(text, str):
         raise DataError(f"{where}: the field {settings.text!r} is {json_type(text)}, not a string.")
-    identity = parse_name(cells.get(settings.id), settings.id, where) or default_id
+    identity = parse_id(cells.get(settings.id), settings.id, where) or default_id
     group = identity
     if settings.group is not None:
         grouped = cells[column(row, (settings.group,), column_advice(name, "group"))]
-        group = parse_name(grouped, settings.group, where) or identity
+        group = parse_id(grouped, settings.group, where) or identity
     entries = cells.get(settings.spans)
     spans = _parse_spans(entries, len(text), where, settings.spans) if entries else ()
-    normal = _normal_text(text)
+    normal = _normalise(text)
     if not normal:
         drops.add("empty text")
         return None
@@ -225,11 +225,11 @@ def _parse_document(row: Row, default_id: str, settings: CorpusSettings, drops: 
 
 
 def column_advice(name: str, key: str) -> str:
-    """Return advice for a missing column: the key of corpus `name` that sets it, or the option if `name` is empty."""
+    """Return advice for a missing column: set the recipe key of corpus `name`, or the option if `name` is empty."""
     return f"Set corpora.{name}.{key}." if name else f"Set --{key}."
 
 
-def _normal_text(text: str) -> str:
+def _normalise(text: str) -> str:
     """Return `text` with its paragraphs stripped and exactly one blank line between them."""
     if "\n\n" not in (text := _BLANK_LINE.sub("\n", text)):
         return text.strip()
@@ -237,7 +237,7 @@ def _normal_text(text: str) -> str:
 
 
 def _map_spans(spans: Iterable[Span], text: str) -> tuple[Span, ...]:
-    """Map `spans` of `text` to its normal form, without those that covered only removed characters."""
+    """Map `spans` of `text` to `_normalise(text)`, without those that covered only removed characters."""
     starts, ends, shifts = [], [], []
     length = 0
     for match in _PARAGRAPH.finditer(text):
@@ -247,8 +247,8 @@ def _map_spans(spans: Iterable[Span], text: str) -> tuple[Span, ...]:
         length += match.end() - match.start() + 2
     mapped = []
     for span in spans:
-        first = bisect.bisect_right(ends, span.start)  # the paragraph that holds the start, or the next one
-        last = bisect.bisect_left(starts, span.end) - 1  # the paragraph that holds the end, or the one before
+        first = bisect.bisect_right(ends, span.start)  # the paragraph of the start, or the next one
+        last = bisect.bisect_left(starts, span.end) - 1  # the paragraph of the end, or the one before
         if first <= last:
             start = max(span.start, starts[first]) + shifts[first]
             end = min(span.end, ends[last]) + shifts[last]
@@ -284,7 +284,7 @@ def _parse_spans(entries: Any, length: int, where: str, name: str) -> tuple[Span
     return tuple(spans)
 
 
-def parse_name(value: Any, name: str, where: str) -> str:
+def parse_id(value: Any, key: str, where: str) -> str:
     """Return an id or group as a string; '' if missing."""
     if is_missing(value):
         return ""
@@ -293,4 +293,4 @@ def parse_name(value: Any, name: str, where: str) -> str:
         return value
     if type(value) is int or (isinstance(value, float) and value.is_integer()):
         return str(int(value))  # pandas writes whole numbers as 1.0 in a column with missing values
-    raise DataError(f"{where}: the field {name!r} is {json_type(value)}; it must be a string or a whole number.")
+    raise DataError(f"{where}: the field {key!r} is {json_type(value)}; it must be a string or a whole number.")

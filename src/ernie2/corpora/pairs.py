@@ -11,7 +11,7 @@ from itertools import chain
 
 from ernie2.config.data_settings import CorpusSettings, PairSettings
 from ernie2.corpora.cells import DASH, are_nli_labels, parse_label, parse_line
-from ernie2.corpora.documents import PAIR_FORMATS, Document, Drops, column_advice, corpus_files, parse_name
+from ernie2.corpora.documents import PAIR_FORMATS, Document, Drops, column_advice, corpus_files, parse_id
 from ernie2.errors import DataError
 from ernie2.storage.listing import file_stems
 from ernie2.storage.tables import column, read_rows
@@ -79,7 +79,7 @@ def _read_table_pairs(
             if not (first and second and named_class):
                 drops.add(NO_LABEL if first and second else EMPTY_TEXT)
                 continue
-            own = parse_name(group[0], str(settings.group), row.place) if group else ""
+            own = parse_id(group[0], str(settings.group), row.place) if group else ""
             yield row.place, Document(f"{stem}#{number}", own or first, f"{first}\n\n{second}", label=named_class)
 
 

@@ -17,7 +17,7 @@ from ernie2.corpora.cells import (
     parse_tokens,
     row_name,
 )
-from ernie2.corpora.documents import parse_name
+from ernie2.corpora.documents import parse_id
 from ernie2.datasets.declarations import Columns, Dataset
 from ernie2.datasets.examples import Example
 from ernie2.errors import DataError
@@ -111,7 +111,7 @@ def _example(
 
 def _group(row: Row, columns: Columns) -> str:
     name = column(row, columns.group)
-    if not (group := parse_name(row.cells[name], name, row.place)):
+    if not (group := parse_id(row.cells[name], name, row.place)):
         raise DataError(f"{row.place}: {name!r} is empty; it must name the question of the row.")
     return group
 

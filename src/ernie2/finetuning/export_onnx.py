@@ -174,11 +174,11 @@ def _load_encoder(checkpoint: Path, task_id: str | None) -> _OnnxSource:
         log_warning(note)
     _check_exportable(checkpoint, source.stored.settings)
     row = 0 if task_id is None else source.task_id(task_id, DEFAULT_SETTINGS)[0]
-    carrier, new = source.build(DEFAULT_SETTINGS, 0)  # only dropout is read, and eval() disables it
+    base_model, new = source.build(DEFAULT_SETTINGS, 0)  # only dropout is read, and eval() disables it
     pooled = not any(name.startswith("encoder.pooler.") for name in new)
     outputs = ("last_hidden_state", "pooler_output") if pooled else ("last_hidden_state",)
-    config = hf_config(carrier.settings, carrier.vocab_size, source.stored.task_ids, (), source.tokenizer.pad_id)
-    network = _EncoderOnly(PaddedEncoder(carrier.encoder, row), pooled).eval()
+    config = hf_config(base_model.settings, base_model.vocab_size, source.stored.task_ids, (), source.tokenizer.pad_id)
+    network = _EncoderOnly(PaddedEncoder(base_model.encoder, row), pooled).eval()
     return _OnnxSource(network, outputs, source.tokenizer, config, source.stored.settings)
 
 

@@ -65,7 +65,7 @@ def finetune(
     parallel: int | None = None,
     hooks: Sequence[HookSource] = (),
 ) -> FinetuneResult:
-    """Fine-tune a checkpoint of any kind on declared datasets or on your own files, and score it.
+    """Fine-tune a checkpoint on known datasets or on your own files, and score it.
 
     `dataset`: a name of `datasets.registry.DATASETS` or a group ("glue", "chinese"), read from the folder `data` or
     from `files` (split -> file). Without it, `files` are your own (train, dev, test), with the columns `text`
@@ -87,11 +87,8 @@ def finetune(
     if submission is not None:
         _check_submission_data(dataset, datasets, absent)
     folder = Path(out) if out is not None else Path("finetuned") / _checkpoint_name(pretrained.path)
-    jobs = [
-        _build_job(pretrained, one, settings, task_id, folder, hooks)
-        for one in datasets.values()
-        if one.trained_on is None
-    ]
+    trained = [one for one in datasets.values() if one.trained_on is None]
+    jobs = [_build_job(pretrained, one, settings, task_id, folder, hooks) for one in trained]
     unfinished = unfinished_note(pretrained.path, pretrained.stored.where)
     notes = [
         *([unfinished] if unfinished else []),
@@ -109,9 +106,8 @@ def finetune(
         record = build_record(results, **_run_info(jobs[0][0], notes, results))
         _log_glue_score(record, results)
         write_results(folder, record)
-    return FinetuneResult(
-        folder, {name: tuple(run.folder / MODEL for run in done) for name, done in runs.items()}, record
-    )
+    models = {name: tuple(run.folder / MODEL for run in seed_runs) for name, seed_runs in runs.items()}
+    return FinetuneResult(folder, models, record)
 
 
 @contextmanager
@@ -138,7 +134,7 @@ def _run_jobs(
     parallel: int | None,
     tokenizer: str | None,
 ) -> tuple[dict[str, list[RunResult]], list[DatasetResult]]:
-    """Return (runs by dataset, results of every dataset, diagnostics included). The caller locks the folder."""
+    """Return (runs by dataset, results of all datasets and diagnostics). The caller locks the folder."""
     runs: dict[str, list[RunResult]] = {}
     results: list[DatasetResult] = []
     for job, notes in jobs:
@@ -147,9 +143,8 @@ def _run_jobs(
         count = seeds or (job.settings.runs if name in DATASETS else 1)
         runs[name] = run_seeds(job, range(count), parallel=parallel, tokenizer=tokenizer)
         result = summarise_runs(job.data, runs[name], *shared)
-        log_result(
-            "\n".join(format_result(replace(result, notes=tuple(note for note in result.notes if note not in logged))))
-        )
+        unlogged = tuple(note for note in result.notes if note not in logged)
+        log_result("\n".join(format_result(replace(result, notes=unlogged))))
         results.append(replace(result, notes=(*notes, *result.notes)))
         for one in datasets.values():
             if one.trained_on == name and one.splits["test"].labelled:
@@ -162,7 +157,7 @@ def _run_jobs(
 def _dataset_notes(
     data: str | None, datasets: Mapping[str, LabelledData], absent: Sequence[str], *, note_unlabelled: bool
 ) -> list[str]:
-    """Return notes on datasets without a run; `note_unlabelled`: also on those that only a submission predicts."""
+    """Return notes on missing datasets and dev splits and, if `note_unlabelled`, on diagnostics without labels."""
     unlabelled = [
         one
         for one in datasets.values()
@@ -225,7 +220,7 @@ def _load_datasets(
         return {one.name: one}, ()
     if head is not None or scheme is not None:
         option = "head" if head is not None else "scheme"
-        raise ConfigError(f"--{option} is only for your own data; {dataset} declares it. Remove --{option}.")
+        raise ConfigError(f"--{option} is only for your own data; {dataset} sets it. Remove --{option}.")
     if dataset.lower() in GROUPS:
         if folder is None:
             raise ConfigError(f"--dataset {dataset} needs --data, the folder with one subfolder per dataset.")
@@ -271,10 +266,10 @@ def _build_job(
     base = settings_for(data.name, pretrained.size) if data.name in DATASETS else default_settings(data.head)
     settings, length_notes = fit_lengths(apply_assignments(base, overrides), pretrained, data.head)
     explicit = any(one.partition("=")[0].strip() == "task_id" for one in overrides)
-    row, row_note = pretrained.task_id(task_id, settings, explicit=explicit)
+    chosen_id, id_note = pretrained.task_id(task_id, settings, explicit=explicit)
     limited = data.limit_train_examples(settings.max_train_examples)
-    job = Job(pretrained, limited, settings, row, folder / data.name, tuple(hooks))
-    return job, (*length_notes, *([row_note] if row_note else []), *data.reasons)
+    job = Job(pretrained, limited, settings, chosen_id, folder / data.name, tuple(hooks))
+    return job, (*length_notes, *([id_note] if id_note else []), *data.reasons)
 
 
 def _checkpoint_name(path: Path) -> str:
@@ -284,7 +279,7 @@ def _checkpoint_name(path: Path) -> str:
 
 
 def _log_job(job: Job, notes: Sequence[str]) -> list[str]:
-    """Log the settings of a job and all notes; return the notes on changes to its data, so that they appear once."""
+    """Log the settings and notes of a job; return the notes on its splits, which are then not logged again."""
     settings, device = job.settings, available_devices()[0]
     log_info(
         f"\n{job.data.name}: {job.data.head}, {len(job.data.require_split('train').examples):,} training examples, "
@@ -292,13 +287,13 @@ def _log_job(job: Job, notes: Sequence[str]) -> list[str]:
         f"{settings.max_length} tokens, task id {job.task_id}, "
         f"on {device} in {choose_precision(settings.precision, device)}"
     )
-    changed = list(dict.fromkeys(note for split in job.data.splits.values() for note in split.notes))
-    for note in (*notes, *changed):
+    split_notes = list(dict.fromkeys(note for split in job.data.splits.values() for note in split.notes))
+    for note in (*notes, *split_notes):
         if note in job.data.reasons:
             log_info(f"  {note}")
         else:
             log_warning(f"{job.data.name}: {note}")
-    return changed
+    return split_notes
 
 
 def _run_info(job: Job, notes: Sequence[str], results: Sequence[DatasetResult]) -> dict[str, Any]:

@@ -91,35 +91,35 @@ class FinetunedModel:
 
 def save_finetuned(folder: Path, finetuned: FinetunedModel) -> None:
     """Write `folder` atomically, replacing an existing one. Raises `StorageError`."""
-    carrier = MultiTaskModel(finetuned.model.encoder.settings, finetuned.vocab_size, [], 0)
-    carrier.encoder = finetuned.model.encoder
+    base_model = MultiTaskModel(finetuned.model.encoder.settings, finetuned.vocab_size, [], 0)
+    base_model.encoder = finetuned.model.encoder
     linear = {name: tensor.detach().cpu().clone() for name, tensor in finetuned.model.linear.state_dict().items()}
     with staged_folder(folder, replace=True) as staging:
         finetuned.tokenizer.save(staging, finetuned.config.settings.max_length)
-        if unsupported_by_hf(carrier.settings):
+        if unsupported_by_hf(base_model.settings):
             description = ModelDescription(
-                carrier.settings,
+                base_model.settings,
                 finetuned.vocab_size,
                 (),
                 {CONFIG_KEY: _config_to_json(finetuned.config)},
                 finetuned.tokenizer.pad_id,
             )
-            own = {name: tensor for name, tensor in model_tensors(carrier).items() if name.startswith("encoder.")}
+            own = {name: tensor for name, tensor in model_tensors(base_model).items() if name.startswith("encoder.")}
             _swap_first_row(own, TASK_TABLE, finetuned.config.task_id)
             save_native(staging, description, own | {_OWN_LINEAR + name: tensor for name, tensor in linear.items()})
         else:
-            _save_hf(staging, finetuned, carrier, linear)
+            _save_hf(staging, finetuned, base_model, linear)
         write_checksums(staging)
 
 
-def _save_hf(folder: Path, finetuned: FinetunedModel, carrier: MultiTaskModel, linear: Mapping[str, Tensor]) -> None:
+def _save_hf(folder: Path, finetuned: FinetunedModel, base_model: MultiTaskModel, linear: Mapping[str, Tensor]) -> None:
     config, pooled = finetuned.config, finetuned.config.head not in ("tagging", "span")
-    poolers = [name for name in carrier.state_dict() if name.startswith("encoder.pooler.")]
-    tensors = hf_state_dict(carrier, without=[] if pooled else poolers)
+    poolers = [name for name in base_model.state_dict() if name.startswith("encoder.pooler.")]
+    tensors = hf_state_dict(base_model, without=[] if pooled else poolers)
     _swap_first_row(tensors, "ernie.embeddings.task_type_embeddings.weight", config.task_id)
     tensors |= {f"{_head_prefix(config.head)}.{name}": tensor for name, tensor in linear.items()}
     save_tensors(folder / WEIGHTS, tensors, metadata={"format": "pt"})
-    hf = hf_config(carrier.settings, finetuned.vocab_size, {}, (), finetuned.tokenizer.pad_id)
+    hf = hf_config(base_model.settings, finetuned.vocab_size, {}, (), finetuned.tokenizer.pad_id)
     first = config.settings.pooling == "first" or not pooled
     hf["architectures"] = [_TOKEN_CLASSES.get(config.head, "ErnieForSequenceClassification") if first else "ErnieModel"]
     if config.head != "span":

@@ -55,7 +55,7 @@ def evaluated_splits(data: LabelledData) -> tuple[str, ...]:
 
 
 def prepare_data(job: Job) -> PreparedData:
-    """Encode the dataset; the result is the same for all seeds."""
+    """Encode the dataset, once for all seeds."""
     encoder = ExampleEncoder(
         job.pretrained.tokenizer,
         job.data.head,
@@ -71,9 +71,9 @@ def prepare_data(job: Job) -> PreparedData:
 
 
 def run_seed(job: Job, seed: int, device: torch.device, prepared: PreparedData, *, bar: bool = True) -> RunResult:
-    """Train and score one seed, unless its run is finished. Writes seed-k/result.json and seed-k/model.
+    """Train and score one seed, or load its finished run. Writes seed-k/result.json and seed-k/model.
 
-    `bar`: show progress; only for one process at a time.
+    `bar`: show progress bars.
     """
     if (finished := load_finished_run(job, seed, prepared.identity)) is not None:
         return finished
@@ -84,7 +84,7 @@ def run_seed(job: Job, seed: int, device: torch.device, prepared: PreparedData, 
     confirm_lock(job.folder.parent)
     remove_leftovers(job.folder)
     remove(folder)
-    finetuned, new = _build_model(job, seed)
+    finetuned, missing = _build_model(job, seed)
     scorer = _SplitScorer(job, finetuned, prepared, device)
     dev = [name for name in prepared.splits if name.startswith("dev")]
     title = f"{job.data.name}, seed {seed}" if bar else None
@@ -112,7 +112,7 @@ def run_seed(job: Job, seed: int, device: torch.device, prepared: PreparedData, 
     collapsed = scorer.collapsed and f"{scorer.collapsed} after {quantity(len(history.losses), 'step')}"
     notes = [
         f"the checkpoint has no {name}: initialised from the seed"
-        for name in new
+        for name in missing
         if _uses_parameter(name, finetuned.model)
     ]
     if scorer.null_threshold is not None:
@@ -199,9 +199,8 @@ def score_diagnostic(
             finetuned = load_finetuned(run.folder / MODEL)
             for name, split in splits.items():
                 predictions = predict_examples(finetuned, split.examples, device)
-                metrics[name] = compute_metrics(
-                    diagnostic, split.examples, [prediction.value for prediction in predictions]
-                )
+                values = [prediction.value for prediction in predictions]
+                metrics[name] = compute_metrics(diagnostic, split.examples, values)
         scored.append(RunResult(run.seed, run.folder, metrics, diverged=run.diverged))
     return replace(diagnostic, splits={"train": trained_on.splits["train"], **splits}), tuple(scored)
 
@@ -215,7 +214,7 @@ class _SplitScorer:
         self.null_threshold: float | None = None
 
     def score(self, names: Sequence[str], title: str | None = None) -> dict[str, dict[str, float]]:
-        """Return split -> metric -> percent. `title`: of the progress bars; None for no bars."""
+        """Return split -> metric -> percent. `title` of the progress bars; None hides them."""
         job, metrics = self._job, {}
         for name in names:
             examples = job.data.splits[name].examples
@@ -225,11 +224,8 @@ class _SplitScorer:
             )
             if job.data.unanswerable:
                 predictions = self._with_empty_answers(name, examples, predictions)
-            values, positive = (
-                [prediction.value for prediction in predictions],
-                positive_scores(predictions, job.data.positive),
-            )
-            metrics[name] = compute_metrics(job.data, examples, values, positive)
+            values = [prediction.value for prediction in predictions]
+            metrics[name] = compute_metrics(job.data, examples, values, positive_scores(predictions, job.data.positive))
             if name.startswith("dev"):
                 self.collapsed = constant_prediction(job.data, examples, predictions)
         return metrics
@@ -237,7 +233,7 @@ class _SplitScorer:
     def _with_empty_answers(
         self, name: str, examples: Sequence[Example], predictions: Sequence[ExamplePrediction]
     ) -> list[ExamplePrediction]:
-        """Return `predictions` with empty answers; a dev split sets the threshold."""
+        """Return `predictions` with empty answers above the null threshold, which a dev split sets."""
         if name.startswith("dev"):
             texts = [str(prediction.value) for prediction in predictions]
             nulls = [prediction.null_score or 0.0 for prediction in predictions]
@@ -249,10 +245,10 @@ class _SplitScorer:
 def _build_model(job: Job, seed: int) -> tuple[FinetunedModel, tuple[str, ...]]:
     """Return (the model before training, names of the parameters that the checkpoint lacks)."""
     data, settings = job.data, job.settings
-    carrier, new = job.pretrained.build(settings, seed)
+    base_model, missing = job.pretrained.build(settings, seed)
     outputs = output_count(data.head, len(data.labels))
     model = EncoderWithHead(
-        carrier.encoder, data.head, outputs, dropout=settings.dropout, seed=seed, pooling=settings.pooling
+        base_model.encoder, data.head, outputs, dropout=settings.dropout, seed=seed, pooling=settings.pooling
     )
     config = FinetunedConfig(
         head=data.head,
@@ -267,13 +263,13 @@ def _build_model(job: Job, seed: int) -> tuple[FinetunedModel, tuple[str, ...]]:
         per_character=_is_per_character(data.require_split("train").examples),
         task_id=job.task_id,
     )
-    return FinetunedModel(model, job.pretrained.tokenizer, config, carrier.vocab_size, job.task_id), new
+    return FinetunedModel(model, job.pretrained.tokenizer, config, base_model.vocab_size, job.task_id), missing
 
 
 def constant_prediction(
     data: LabelledData, examples: Sequence[Example], predictions: Sequence[ExamplePrediction]
 ) -> str:
-    """Describe predictions that are all the same although the labels differ; else return ''."""
+    """Describe predictions that are all equal although the labels differ; else return ''."""
     if data.head == "span" or len({repr(example.label) for example in examples}) < 2:
         return ""
     if data.head == "regression":
@@ -288,7 +284,7 @@ def constant_prediction(
 
 
 def _uses_parameter(name: str, model: EncoderWithHead) -> bool:
-    """Return whether this model uses a parameter that the checkpoint lacks."""
+    """Return whether the initial value of parameter `name` matters; a missing task embedding is zero."""
     if name.startswith("encoder.pooler."):
         return model.head not in ("tagging", "span") and model.pooling == "first"
     return "embeddings.task" not in name

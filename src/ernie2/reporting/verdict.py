@@ -11,18 +11,18 @@ from ernie2.training.run_record import TaskRecord
 
 
 def headline(records: Records) -> str:
-    """Return a sentence with the number of tasks that are learned or undecided, and the progress of the run."""
-    words = [word for _, result, word in final_rows(records) if result is not None]
-    if not words:
+    """Return one or two sentences: how many tasks are learned or undecided, and the progress of an unfinished run."""
+    verdicts = [word for _, result, word in final_rows(records) if result is not None]
+    if not verdicts:
         return f"{_state(records)}No task has been evaluated on held-out documents yet."
-    learned, few = words.count(LEARNED), words.count(TOO_FEW)
-    of = "task" if len(words) == 1 else "tasks"
-    if learned == len(words):
-        who = f"the one {of}" if learned == 1 else f"both {of}" if learned == 2 else f"all {number_word(learned)} {of}"
+    learned, few = verdicts.count(LEARNED), verdicts.count(TOO_FEW)
+    noun = "task" if len(verdicts) == 1 else "tasks"
+    if learned == len(verdicts):
+        count = {1: "the one", 2: "both"}.get(learned, f"all {number_word(learned)}")
     else:
-        who = f"{'none' if learned == 0 else number_word(learned)} of {number_word(len(words))} {of}"
-    so_far = " trained so far" if len(words) < len(records.run.tasks) else ""
-    sentence = f"{who}{so_far} {'is' if learned <= 1 else 'are'} above every baseline on held-out documents."
+        count = f"{'none' if learned == 0 else number_word(learned)} of {number_word(len(verdicts))}"
+    so_far = " trained so far" if len(verdicts) < len(records.run.tasks) else ""
+    sentence = f"{count} {noun}{so_far} {'is' if learned <= 1 else 'are'} above every baseline on held-out documents."
     undecided = f" For {number_word(few)} there are too few held-out instances to tell." if few else ""
     return _state(records) + sentence[0].upper() + sentence[1:] + undecided
 
@@ -35,11 +35,11 @@ def _state(records: Records) -> str:
     return f"{verb}, at step {integer(last_step(records))} of {integer(planned)}. "
 
 
-def tasks_with_verdict(records: Records, word: str) -> tuple[str, ...]:
+def tasks_with_verdict(records: Records, wanted: str) -> tuple[str, ...]:
     """Return "Title (accuracy [interval]; best baseline)" of every trained task with this verdict."""
     tasks = []
-    for task, result, actual in final_rows(records):
-        if actual != word or result is None:
+    for task, result, word in final_rows(records):
+        if word != wanted or result is None:
             continue
         bounds = interval(result.low, result.high)
         accuracy = decimal(result.accuracy) + (f" [{bounds}]" if bounds else "")
@@ -80,11 +80,11 @@ def _vocabulary_loss(records: Records, task: TaskRecord) -> str:
     if not results or results[-1].loss is None:
         return ""
     losses = [decimal(result.loss, 2) for result in results]
-    path = f"; by stage: {' → '.join(losses)}" if len(losses) > 1 else ""
+    by_stage = f"; by stage: {' → '.join(losses)}" if len(losses) > 1 else ""
     baseline = results[-1].feature_baseline
     feature = f" ({baseline.feature})" if baseline.feature else ""
     against = "" if baseline.loss is None else f" against {decimal(baseline.loss, 2)} for the feature baseline{feature}"
-    return f"{task.title} has a held-out loss of {losses[-1]} nats per token{against}{path}."
+    return f"{task.title} has a held-out loss of {losses[-1]} nats per token{against}{by_stage}."
 
 
 def _forgetting(records: Records) -> str:

@@ -1,7 +1,7 @@
 """Extend a finished run with one more task: copy parameters, optimizer state, position and records to a new run.
 
 The finished run is not changed. The new run starts from its last parameters bit for bit and keeps the optimizer's
-state. New parameters start with empty state, the learning-rate schedule restarts, and stages and steps are counted on.
+state. New parameters start with empty state, the learning-rate schedule restarts, and step and stage numbers continue.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ernie2.errors import CheckpointError, ConfigError, FolderInUse, did_you_mea
 from ernie2.formatting import quantity
 from ernie2.model.tensor_names import TASK_TABLE
 from ernie2.runs.build import build
-from ernie2.runs.folder import is_restart, locked_run_dir, run_lifecycle, should_resume
+from ernie2.runs.folder import check_run_folder, locked_run_dir, run_lifecycle, should_resume
 from ernie2.runs.prepare import vocabulary_for, warn_about_corpora
 from ernie2.runs.recipes import load_recipe
 from ernie2.runs.sources import recipe_of, shards_of_run, stages_of
@@ -73,7 +73,7 @@ def extend(
     override `stages.steps=N`. `hooks`: as in `pretrain`.
 
     Raises `CheckpointError` if `run` is not finished or the new folder contains a run, `FolderInUse` if one of them is
-    being trained, `ConfigError` for overrides that cannot change, `ShardError` and `TaskError` if the data do not
+    being trained, `ConfigError` for keys an extension cannot set, `ShardError` and `TaskError` if the data do not
     match.
     """
     run, data = Path(run), Path(data)
@@ -83,13 +83,12 @@ def extend(
             user_hooks = create_hooks(hooks, first=group.is_first)
         finished = group.run_on_first(lambda: open_finished_run(run))
         old_stages = len(finished.stages)
-        extend_stages(finished.stages, task, 1, replay)  # raises early if the run has this task
+        extend_stages(finished.stages, task, 1, replay)  # raise early if the run has this task
         run_shards, new_shards = finished.shards, Shards(data)
         shards = Shards(*run_shards.folders, data)
         stages = new_stages(finished.stages, task, overrides, replay)
-        recipe = extended_recipe(
-            finished.recipe, run_shards, new_shards, task, stages, extended_run_dir(run, task), overrides
-        )
+        new_run = extended_run_dir(run, task)
+        recipe = extended_recipe(finished.recipe, run_shards, new_shards, task, stages, new_run, overrides)
         target = Path(recipe.run)
         with group.shared_errors():
             if target.resolve() == run.resolve():
@@ -103,7 +102,7 @@ def extend(
         with locked_run_dir(target, group):
             with group.shared_errors():
                 if group.is_first:
-                    is_restart(target, group)  # raises if another process has started a run here
+                    check_run_folder(target, group)  # again: another process may have started a run here
                     records.cut()  # remove records of a run that stopped before its first checkpoint
                     for line in Records(run).read():
                         if line["kind"] != "score":  # measured on the finished run's encoder
@@ -181,7 +180,7 @@ def transfer_state(finished: FinishedRun, trainer: Trainer, task: str) -> tuple[
 
     The new task's row of the task embedding copies row 0, as do all added rows; a table added to a model without one is
     zero. Other new parameters keep their initial values from (seed, name), with empty optimizer state. The first rank
-    reads the finished run and sends it to the others, which return nothing.
+    reads the finished run and sends its state to the others, which return ().
     """
     state = gather(trainer.model, trainer.optimizer, trainer.group)
     new: tuple[str, ...] = ()
@@ -229,7 +228,7 @@ def _copy_state(finished: FinishedRun, target: FullState, row: int) -> tuple[str
 
 
 def check_overrides(task: str, overrides: Sequence[str]) -> None:
-    """Raise `ConfigError` listing all overrides that cannot change in a finished run, each with its reason."""
+    """Raise `ConfigError` listing all keys that an extension cannot set, each with its reason."""
     check_list(overrides, "overrides")
     problems = []
     for override in overrides:
@@ -237,9 +236,8 @@ def check_overrides(task: str, overrides: Sequence[str]) -> None:
         if key in (*_SETTABLE, "encoder.task_ids") or key.startswith(("train.", f"tasks.{task}.")):
             continue
         first = key.partition(".")[0]
-        reason = _NOT_SETTABLE.get(
-            first, f"there is no such key.{did_you_mean(first, (*_NOT_SETTABLE, 'train', 'run', 'name', 'about'))}"
-        )
+        known = (*_NOT_SETTABLE, "train", "run", "name", "about")
+        reason = _NOT_SETTABLE.get(first, f"there is no such key.{did_you_mean(first, known)}")
         problems.append(f"  - {key}: {reason.replace('NAME', task)}")
     if problems:
         raise ConfigError("an extension cannot set:\n" + "\n".join(problems))
@@ -283,10 +281,10 @@ def extended_recipe(
     values["stages"]["steps"] = {name: sum(stage.iterations_of(name) for stage in stages) for name in values["tasks"]}
     if recipe.stages.order is not None:
         values["stages"]["order"] = [*values["stages"]["order"], task]
-    weighed = all(corpus.weight is not None for corpus in recipe.corpora.values())
+    has_weights = all(corpus.weight is not None for corpus in recipe.corpora.values())
     for name, corpus in new_shards.corpora.items():
         if name not in values["corpora"]:
-            values["corpora"][name] = _corpus_values(new_shards, name, corpus, weighed)
+            values["corpora"][name] = _corpus_values(new_shards, name, corpus, has_weights)
     checked = load_recipe(values, [override for override in overrides if not override.startswith("stages.steps=")])
     _check_extendable(recipe, checked)
     added = _resolve_options({task: checked.tasks[task]}, new_shards, checked.batch.sequence_tokens)
@@ -296,21 +294,21 @@ def extended_recipe(
 def _resolve_options(
     options: Mapping[str, Mapping[str, Any] | None], shards: Shards, sequence_tokens: int
 ) -> dict[str, dict[str, Any]]:
-    """Return task → options with all defaults and the corpora it reads in `shards`, in order."""
+    """Return task → options, with all defaults and the names of the corpora the task reads from `shards`."""
     tasks = build_tasks(options, vocabulary_for(shards), shards.corpora)
-    written, (feed, _) = task_options(tasks), build_feeds(shards, tasks, sequence_tokens=sequence_tokens)
-    for name, fed in feed.items():
-        written[name]["corpora"] = [corpus.name for corpus in fed.corpora]
-    return written
+    resolved, (feeds, _) = task_options(tasks), build_feeds(shards, tasks, sequence_tokens=sequence_tokens)
+    for name, feed in feeds.items():
+        resolved[name]["corpora"] = [corpus.name for corpus in feed.corpora]
+    return resolved
 
 
-def _corpus_values(shards: Shards, name: str, corpus: ShardedCorpus, weighed: bool) -> dict[str, Any]:
-    weight = corpus.facts.get("weight") or (corpus.num_tokens("train") if weighed else None)
+def _corpus_values(shards: Shards, name: str, corpus: ShardedCorpus, has_weights: bool) -> dict[str, Any]:
+    weight = corpus.facts.get("weight") or (corpus.num_tokens("train") if has_weights else None)
     return {
         "path": corpus.facts.get("sources") or [str(folder / name) for folder in shards.folders],
         "language": corpus.language,
         "licence": corpus.licence,
-        "weight": weight if weighed else None,
+        "weight": weight if has_weights else None,
         **({"pairs": {}} if corpus.labels else {}),
     }
 
@@ -325,6 +323,6 @@ def _check_extendable(before: Recipe, after: Recipe) -> None:
         )
     if after.encoder.task_ids < before.encoder.task_ids:
         raise ConfigError(
-            f"encoder.task_ids={after.encoder.task_ids} is below the existing {before.encoder.task_ids} rows; the "
-            "table can only grow."
+            f"encoder.task_ids={after.encoder.task_ids} is below the existing {before.encoder.task_ids} rows; "
+            "set it to that number or more."
         )

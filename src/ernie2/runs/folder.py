@@ -40,11 +40,11 @@ def locked_run_dir(run: Path, group: ProcessGroup) -> Iterator[None]:
 
 
 def should_resume(run: Path, group: ProcessGroup) -> bool:
-    """Return `is_restart` for a folder that is not locked yet; raise `FolderInUse` if another process has locked it."""
+    """Call `check_run_folder` before locking the folder. Raises `FolderInUse` if another process has locked it."""
     # after a restart the old processes may still be ending
     if not group.restarts and (owner := lock_owner(run)) is not None:
         raise FolderInUse(f"{run} {lock_advice(owner)}")
-    return is_restart(run, group)
+    return check_run_folder(run, group)
 
 
 def lock_advice(owner: str) -> str:
@@ -52,7 +52,7 @@ def lock_advice(owner: str) -> str:
     return f"is in use by {owner}. Wait for it or stop it; run=FOLDER starts another run."
 
 
-def is_restart(run: Path, group: ProcessGroup) -> bool:
+def check_run_folder(run: Path, group: ProcessGroup) -> bool:
     """Return whether torchrun has restarted the job that created `run`. Raises `CheckpointError` for any other run."""
     if not is_started(run):
         return False

@@ -13,7 +13,7 @@ from ernie2.formatting import quantity
 from ernie2.model.multitask import MultiTaskModel
 from ernie2.reporting.report import write_report
 from ernie2.runs.build import build, head_specs
-from ernie2.runs.folder import is_restart, locked_run_dir, run_lifecycle, should_resume
+from ernie2.runs.folder import check_run_folder, locked_run_dir, run_lifecycle, should_resume
 from ernie2.runs.load import check_warm_start, warm_start
 from ernie2.runs.prepare import RecipeSource, prepare_shards, vocabulary_for, warn_about_corpora
 from ernie2.runs.recipes import load_recipe
@@ -65,7 +65,7 @@ def pretrain(
         with locked_run_dir(run, group):
             with group.shared_errors():
                 if group.is_first:
-                    is_restart(run, group)  # raises if another process has started a run here
+                    check_run_folder(run, group)  # again: another process may have started a run here
                 setup.trainer.records.cut()  # remove records of a run that stopped before its first checkpoint
                 setup.trainer.records.describe(record)
             warn_about_corpora(setup.usable, setup.trainer.streams.feeds)
@@ -91,7 +91,7 @@ def resume(run: str | Path, mirror: str | None = None, hooks: Sequence[HookSourc
 
 
 def _prepare_on_all_ranks(recipe: Recipe, workers: int | None, group: ProcessGroup) -> Shards:
-    """Prepare the shards on rank 0 and on the first rank of each machine without access to them."""
+    """Prepare the shards on rank 0, then once on each machine that does not see them; other ranks open them."""
     prepared: list[Shards] = []
     for turn in (group.is_first, group.local_rank == 0 and not group.is_first, group.local_rank > 0):
         with group.shared_errors():
@@ -143,19 +143,15 @@ def resume_run(run: Path, group: ProcessGroup, hooks: Sequence[Hook] = ()) -> Pa
         inherited = before.extended_from.stages if before.extended_from else 0
         with group.shared_errors():
             shards = shards_of_run(run, before)
-        stages = stages_of(before)
-        setup = build(
-            recipe_of(before, run), shards, stages=stages, inherited_stages=inherited, group=group, hooks=hooks
-        )
+        stages, recipe = stages_of(before), recipe_of(before, run)
+        setup = build(recipe, shards, stages=stages, inherited_stages=inherited, group=group, hooks=hooks)
         setup.trainer.restore(checkpoint)
         _warn_changed_arithmetic(before, setup.record)
-        record = setup.record.updated(
-            **{key: getattr(before, key) for key in _PRESERVED_KEYS if key in before.model_fields_set}
-        )
+        preserved = {key: getattr(before, key) for key in _PRESERVED_KEYS if key in before.model_fields_set}
+        record = setup.record.updated(**preserved)
         setup.trainer.records.describe(record)
-        log_info(
-            f"Resuming {run} from {checkpoint.folder.name}" + (f" on {group.size} ranks" if group.size > 1 else "")
-        )
+        on_ranks = f" on {group.size} ranks" if group.size > 1 else ""
+        log_info(f"Resuming {run} from {checkpoint.folder.name}{on_ranks}")
         with run_lifecycle(run, shards, setup.trainer, record):
             setup.trainer.train()
         return run

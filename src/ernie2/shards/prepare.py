@@ -5,9 +5,9 @@
     phrases   the n-grams worth marking, from train documents only                  (knowledge/phrases.py)
     mark      every shard: their positions, as spans of kind phrase
 
-All of it happens in a staging directory inside the shards folder, named by a fingerprint of recipe parts, input files
-and tokeniser. A killed run is therefore only continued if it is the same work. At the end everything is moved into
-place and `shards.json` is written last. If an older dataset is replaced, its `shards.json` is removed first.
+All stages write to a staging directory inside the shards folder, named by a fingerprint of recipe, input files and
+tokeniser: a killed run is continued only if these are the same. At the end the files are moved into place and
+`shards.json` is written last. If an older dataset is replaced, its `shards.json` is removed first.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from ernie2.storage.removing import discard
 Report = Callable[[Progress], None]
 
 MARK_TASK_CHARACTERS = 4_000_000
-"""Characters per task that marks phrases."""
+"""Characters per task of the stage "mark"."""
 TRAINING_CHARACTERS = 200_000_000
 """Maximum text to train a vocabulary on, spread evenly over the train documents."""
 
@@ -56,10 +56,10 @@ TRAINING_CHARACTERS = 200_000_000
 def prepare(
     recipe: Recipe, workers: int | None = None, progress: Report | None = None, *, replace: bool = False
 ) -> Shards:
-    """Build the shards of a recipe and return them; do nothing if they exist already and match.
+    """Build the shards of a recipe and return them; shards that exist and match are reused.
 
     `workers`: number of processes, default all cores; the result does not depend on it. `progress` is called repeatedly
-    during the stages "read", "vocabulary", "tokenise", "phrases" and "mark", and with "unchanged" if nothing was to do.
+    during the stages "read", "vocabulary", "tokenise", "phrases" and "mark", or with "unchanged" if the shards match.
     A killed run is continued. `replace`: replace a dataset built from something else once the new one is complete.
 
     Raises `ShardError` if the folder contains another dataset and `replace` is false, `FolderInUse` if a process reads
@@ -108,7 +108,7 @@ def prepare(
             with _exclusive_folder(folder):
                 commit(folder, staging.folder)
         except (DataError, TokenizerError, ConfigError) as error:
-            input_error = error  # the staged work is useless: the same input would fail again
+            input_error = error  # discard the staged files: the same input would fail again
         discard(staging.folder)
     if input_error is not None:
         with suppress(OSError):
@@ -120,7 +120,7 @@ def prepare(
 
 def _reuse(existing: Shards, recipe: Recipe, inputs: InputFiles, report: Report) -> Shards:
     inputs.save_hashes(existing.folder)
-    _check_unknown(existing.facts, recipe)
+    _check_unknown_share(existing.facts, recipe)
     report(Progress("unchanged", 0, 0))
     return existing
 
@@ -131,8 +131,7 @@ def _exclusive_folder(folder: Path) -> Iterator[None]:
 
     Raises `FolderInUse` if a process reads them, `StorageError` if writing fails.
     """
-    otherwise = "choose another shards.folder"
-    with storage_errors(folder, advice=ADVICE), writer_lock(folder, alternative=otherwise):
+    with storage_errors(folder, advice=ADVICE), writer_lock(folder, alternative="choose another shards.folder"):
         yield
 
 
@@ -144,7 +143,7 @@ def _build(
     workers: int,
     report: Report,
 ) -> dict[str, Any]:
-    """Do all the work in the staging directory; return the content of shards.json."""
+    """Run all stages in the staging directory; return the content of shards.json."""
     folder = staging.folder
 
     def stage(name: str, total: int | None) -> Callable[[int], None]:
@@ -156,8 +155,8 @@ def _build(
     sizes = [unit.characters for unit in units]
     tokenizer = _stage_tokenizer(recipe, loaded, units, folder, stage("vocabulary", sum(sizes)))
     with storage_errors(folder.parent, advice=ADVICE):
-        for name, own in groupby(units, key=lambda unit: unit.corpus.name):
-            check_sample(name, next(own).documents(), tokenizer, recipe.tokenizer.max_unknown)
+        for name, corpus_units in groupby(units, key=lambda unit: unit.corpus.name):
+            check_sample(name, next(corpus_units).documents(), tokenizer, recipe.tokenizer.max_unknown)
     tokenising = partial(tokenise, recipe.knowledge, recipe.shards, units, staging)
     run_tasks("tokenise", tokenising, sizes, workers, staging, stage("tokenise", sum(sizes)))
     phrase_count = 0
@@ -165,17 +164,17 @@ def _build(
         report(Progress("phrases", 0, sum(sizes)))
         with storage_errors(folder.parent, advice=ADVICE):
             phrase_count = _choose_phrases(recipe.knowledge.phrases, tokenizer, units, folder)
-        tasks = max(1, min(len(units), sum(sizes) // MARK_TASK_CHARACTERS))  # one unit per task would be too little
+        tasks = max(1, min(len(units), sum(sizes) // MARK_TASK_CHARACTERS))  # a unit alone is too small
         shares = [sum(sizes[task::tasks]) for task in range(tasks)]
         marking = partial(mark_phrases, units, staging, tasks)
         run_tasks("mark", marking, shares, workers, staging, stage("mark", sum(sizes)))
     with storage_errors(folder.parent, advice=ADVICE):
         manifest = describe(corpora, tokenizer, parts, phrase_count, folder)
-    _check_unknown(manifest, recipe)
+    _check_unknown_share(manifest, recipe)
     return manifest
 
 
-def _check_unknown(manifest: Mapping[str, Any], recipe: Recipe) -> None:
+def _check_unknown_share(manifest: Mapping[str, Any], recipe: Recipe) -> None:
     for name, facts in manifest["corpora"].items():
         check_share(name, facts["unknown_share"], recipe.tokenizer.max_unknown)
 
@@ -183,7 +182,7 @@ def _check_unknown(manifest: Mapping[str, Any], recipe: Recipe) -> None:
 def _stage_tokenizer(
     recipe: Recipe, loaded: SubwordTokenizer | None, units: Sequence[Unit], folder: Path, report: Callable[[int], None]
 ) -> SubwordTokenizer:
-    """Save the tokeniser for the workers and return it; train it on train documents if the recipe has no file."""
+    """Load or train the tokeniser, save it for the workers and return it."""
     saved = folder / "set" / "tokenizer.json"
     tokenizer = loaded
     if not saved.exists():
@@ -199,7 +198,7 @@ def _stage_tokenizer(
 
 
 def _training_texts(units: Sequence[Unit], report: Callable[[int], None]) -> Iterator[str]:
-    """Yield the texts of train documents, or of every n-th if a vocabulary needs fewer."""
+    """Yield the texts of train documents, or of every n-th if there are more than `TRAINING_CHARACTERS`."""
     every = max(1, -(-sum(unit.characters for unit in units) // TRAINING_CHARACTERS))
     number = done = 0
     for unit in units:
@@ -213,17 +212,17 @@ def _training_texts(units: Sequence[Unit], report: Callable[[int], None]) -> Ite
 
 
 def _choose_phrases(settings: PhraseSettings, tokenizer: SubwordTokenizer, units: Sequence[Unit], folder: Path) -> int:
-    """Merge the counts of all shards in order; write the chosen phrases, for workers and as a readable table."""
+    """Merge the counts of all shards; write the chosen phrases for workers and as a table; return their number."""
     if (folder / "phrases.npz").exists():
         return len(load_chosen_phrases(folder).hashes)
 
-    def parts() -> Iterator[phrases.Counts]:
+    def counts_of_shards() -> Iterator[phrases.Counts]:
         for unit in units:
             if unit.counts.exists():
                 with np.load(unit.counts) as columns:
                     yield phrases.Counts(**columns)
 
-    chosen = phrases.select_phrases(phrases.merge_counts(parts()), settings)
+    chosen = phrases.select_phrases(phrases.merge_counts(counts_of_shards()), settings)
 
     @lru_cache(maxsize=64)
     def tokens(shard: int) -> NDArray[Any]:

@@ -14,11 +14,11 @@ S sentences, P paragraphs and D documents. Offsets are in CSR form (n + 1 entrie
     split.npy            (D,) uint8     0 train, 1 held out
     group.npy            (D,) uint64    hash of the group, which stays on one side of the split
     label.npy            (D,) uint16    labelled pairs only: the class, an index into `labels` of shard.json
-    names.json           the documents' ids
+    names.json           ids of the documents
 
 A "document" of a shard is a section of at most `document_tokens` tokens of the user's document, split at paragraphs.
-Over an entire book nearly every word would "occur elsewhere". A labelled pair is one document of exactly two
-paragraphs, its two texts, and is never split.
+Token-document relation predicts whether a word occurs again, and in an entire book nearly every word does. A labelled
+pair is one document of exactly two paragraphs, its two texts, and is never split.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ FORMAT = 2
 ADVICE = "Free space or choose another shards.folder, then run the same command again: finished work is reused."
 """Advice if a dataset cannot be written."""
 WORD_START, CAPITALISED, CASED = 1, 2, 4
-"""Bits of `flags`: first token of a word · the word begins with a capital · its script has case."""
+"""Bits of `flags`: first token of a word; the word begins with a capital; its script has case."""
 SPAN_KINDS = ("word", "phrase", "entity", "user")
 """From weakest to strongest: if spans of two kinds overlap, the later kind wins."""
 TRAIN, HELDOUT = 0, 1
@@ -90,17 +90,12 @@ class Shard:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.facts: dict[str, Any] = _read_facts(folder / "shard.json", folder)
-        columns = {
-            name: _open_column(folder / f"{name}.npy", described) for name, described in self.facts["columns"].items()
-        }
+        columns = {name: _open_column(folder / f"{name}.npy", facts) for name, facts in self.facts["columns"].items()}
         self.tokens, self.flags, self.document_count = (columns[c] for c in ("tokens", "flags", "document_count"))
         self.sentences, self.paragraphs, self.documents = (columns[c] for c in ("sentences", "paragraphs", "documents"))
         self.split, self.group = columns["split"], columns["group"]
-        self.spans = {
-            kind: (columns[f"spans_{kind}"], columns[f"spans_{kind}_at"])
-            for kind in SPAN_KINDS
-            if f"spans_{kind}" in columns
-        }
+        kinds = [kind for kind in SPAN_KINDS if f"spans_{kind}" in columns]
+        self.spans = {kind: (columns[f"spans_{kind}"], columns[f"spans_{kind}_at"]) for kind in kinds}
         self.labels: tuple[str, ...] = tuple(self.facts.get("labels", ()))
         """Classes of the corpus, for labelled pairs; empty for documents."""
         self.label: Array | None = columns.get("label")
@@ -141,10 +136,7 @@ class Shard:
         )
 
     def verify(self) -> None:
-        """Compare every file with its checksum, unless it is unchanged since the last comparison.
-
-        Raises `ShardError` naming the first that differs.
-        """
+        """Compare files changed since the last call with their checksums. Raises `ShardError` naming a damaged one."""
         columns = {f"{name}.npy": column["sha256"] for name, column in self.facts["columns"].items()}
         _compare(self.folder, columns | self.facts["files"], first_mismatch)
 
@@ -190,10 +182,10 @@ class ShardedCorpus:
     @cached_property
     def _num_tokens(self) -> dict[int, int]:
         lengths = [np.diff(shard.sentences[shard.paragraphs[shard.documents]]) for shard in self.shards]
-        return {
-            code: sum(int(own[at].sum()) for own, at in zip(lengths, rows, strict=True))
-            for code, rows in self._rows.items()
-        }
+        totals = {}
+        for code, rows in self._rows.items():
+            totals[code] = sum(int(length[row].sum()) for length, row in zip(lengths, rows, strict=True))
+        return totals
 
     def document(self, split: str, number: int) -> AnnotatedDocument:
         """Return document `number` of `split`, 0 ≤ number < num_documents(split)."""
@@ -213,12 +205,11 @@ class ShardedCorpus:
 
 
 class Shards:
-    """Folders written by `ernie2 prepare`: corpora, the tokeniser, and recorded facts.
+    """One or more prepared datasets, read as one; `facts` is the content of shards.json.
 
-    Usually there is one folder. A task that is added later has a folder of its own. The corpora are then those of all
-    `folders` in order, tokeniser and facts those of the first, and `fingerprint` is the hash of the folders'
-    fingerprints. A folder named twice is read once. Raises `ShardError` if a folder has no shards, the tokenisers
-    differ, or two folders have a corpus of the same name.
+    `ernie2 extend` adds the folder of the new task. Corpora are then those of all `folders` in order, tokeniser and
+    facts those of the first, and `fingerprint` hashes the folders' fingerprints. A folder named twice is read once.
+    Raises `ShardError` if a folder has no shards, tokenisers differ, or two folders have a corpus of the same name.
     """
 
     def __init__(self, *folders: Path | str) -> None:
@@ -240,7 +231,7 @@ class Shards:
     def _add(self, folder: Path, facts: Mapping[str, Any]) -> None:
         if facts["tokenizer"] != self.tokenizer_fingerprint:
             raise ShardError(
-                f"{folder} was built with another tokeniser ({facts['tokenizer'][:12]}) than {self.folder} "
+                f"{folder} was prepared with another tokeniser ({facts['tokenizer'][:12]}) than {self.folder} "
                 f"({self.tokenizer_fingerprint[:12]}): its ids mean other tokens. Prepare it again with "
                 f"tokenizer.train=null tokenizer.file={self.folder / 'tokenizer.json'}."
             )
@@ -248,14 +239,13 @@ class Shards:
             if name in self.corpora:
                 raise ShardError(
                     f"{self.corpora[name].shards[0].folder.parents[1]} and {folder} both have a corpus {name!r}. "
-                    "Rename the new one under `corpora` in its recipe, and prepare it into a folder without the old "
-                    "ones."
+                    "Rename it under `corpora` in the new recipe, and prepare that into a new folder."
                 )
             shards = [Shard(folder / name / shard) for shard in described["shards"]]
             for shard in shards:
                 if shard.facts["tokenizer"] != self.tokenizer_fingerprint:
                     raise ShardError(
-                        f"{shard.folder} was built with another tokeniser ({shard.facts['tokenizer'][:12]}) than "
+                        f"{shard.folder} was prepared with another tokeniser ({shard.facts['tokenizer'][:12]}) than "
                         f"{folder} ({self.tokenizer_fingerprint[:12]}). Run `ernie2 prepare` into a new folder."
                     )
             _compare_named(folder, facts, *(f"{name}/{shard}/shard.json" for shard in described["shards"]))
@@ -263,9 +253,9 @@ class Shards:
         _compare_named(folder, facts, "phrases.tsv")
 
     def verify_files(self, *names: str) -> None:
-        """Compare files of the first folder with the checksums in its shards.json.
+        """Compare files of the first folder with the checksums in its shards.json; skip files without one.
 
-        Raises `ShardError` naming one that differs. Files without a checksum are skipped.
+        Raises `ShardError` naming one that differs.
         """
         _compare_named(self.folder, self.facts, *names)
 
@@ -294,9 +284,9 @@ def add_columns(folder: Path, columns: Mapping[str, Array]) -> None:
 
 
 def span_columns(kind: str, runs: Array, documents: Array) -> dict[str, Array]:
-    """Return the two columns of a kind of spans: `runs` (N, 2), sorted, and where each document's begin.
+    """Return the two columns of a kind of spans: `runs` (N, 2), sorted, and the number of each document's first run.
 
-    `documents` (D + 1,) are token offsets. [[1, 3], [7, 8]] of documents [0, 5, 9] begin at [0, 1, 2].
+    `documents` (D + 1,): token offsets. Runs [[1, 3], [7, 8]] and documents [0, 5, 9] give [0, 1, 2].
     """
     at = np.searchsorted(runs[:, 0], documents)
     return {f"spans_{kind}": runs.astype(np.int64), f"spans_{kind}_at": at.astype(np.int64)}
@@ -329,18 +319,18 @@ _Comparison = Callable[[Path, Mapping[str, str]], str | None]
 
 
 def _uncached_first_mismatch(folder: Path, expected: Mapping[str, str]) -> str | None:
-    """Like `first_mismatch`, but compare all files again."""
+    """Like `first_mismatch`, without its cache."""
     return next((name for name, value in expected.items() if checksum(folder / name) != value), None)
 
 
-def _compare(folder: Path, expected: Mapping[str, str], difference: _Comparison) -> None:
+def _compare(folder: Path, expected: Mapping[str, str], find_mismatch: _Comparison) -> None:
     """Raise `ShardError` naming the first file that differs from its checksum."""
     try:
-        differing = difference(folder, expected)
+        mismatch = find_mismatch(folder, expected)
     except OSError as error:
         raise _damaged(error.filename, f"cannot be read ({error.strerror})") from error
-    if differing is not None:
-        raise _damaged(folder / differing, "does not match its checksum")
+    if mismatch is not None:
+        raise _damaged(folder / mismatch, "does not match its checksum")
 
 
 def _compare_named(folder: Path, facts: Mapping[str, Any], *names: str) -> None:

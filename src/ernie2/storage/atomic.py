@@ -31,7 +31,7 @@ import zstandard
 from ernie2.errors import StorageError
 from ernie2.storage.removing import discard, remove
 
-ADVICE = "Free space or choose another place, then try again."
+ADVICE = "Free space or choose another path, then try again."
 """Default advice at the end of a `StorageError`."""
 
 _STAGING = re.compile(r"\.(?P<target>.+)\.[a-z0-9_]{8}\.tmp")
@@ -51,7 +51,7 @@ def staged_file(path: Path, *, advice: str = ADVICE) -> Iterator[Path]:
     if path.is_symlink():
         path = path.resolve()
     if not _open_stagings.isdisjoint(path.absolute().parents):
-        yield path  # the writer of the staged folder reports errors
+        yield path  # the staging of its folder converts errors
         return
     if path.exists() and not path.is_file() and not path.is_dir():
         with storage_errors(path, advice=advice):

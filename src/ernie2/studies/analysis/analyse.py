@@ -25,10 +25,10 @@ from ernie2.studies.analysis.schema import MAIN_RULE, SENSITIVITY_RULE, Record, 
 
 @dataclass(frozen=True)
 class Analysis:
-    """The content of the tables and the page.
+    """The content of the report of a study.
 
-    `methods` ran under the main rule, `sensitivity` those that also ran without restarts of the schedule, in
-    the order of the record. `ratios` (of forgetting) and `notes` are sentences.
+    `methods`: results under the main rule; `sensitivity`: results without restarts of the schedule; both in the order
+    of the record. `ratios` (of forgetting) and `notes` are sentences.
     """
 
     record: Record
@@ -43,23 +43,23 @@ def analyse(record: Mapping[str, Any]) -> Analysis:
     """Return the analysis of a study; for an unfinished one, `notes` list what is missing.
 
     A comparison uses the pre-training seeds that both methods have. Raises `DataError` if the record has another
-    format, if runs of one seed had different initial parameters or iterations of a task (as counted, not as planned),
-    or if scores come from different data.
+    format, if runs of one seed differ in initial parameters or in the counted iterations of a task, or if scores come
+    from different data.
     """
     study = parse_record(record)
     main, sensitivity = method_results(study, MAIN_RULE), method_results(study, SENSITIVITY_RULE)
     comparisons = compare(main, sensitivity)
     notes = (
-        *_runs(study, main),
-        *_heldout(study, main),
-        *_data(study),
-        *(note for one in main for note in _scores(study, one)),
-        *_spread(study, sensitivity, comparisons),
+        *_run_notes(study, main),
+        *_heldout_notes(study, main),
+        *_dataset_notes(study),
+        *(note for one in main for note in _score_notes(study, one)),
+        *_comparison_notes(study, sensitivity, comparisons),
     )
     return Analysis(study, main, sensitivity, comparisons, forgetting_ratios(main), notes)
 
 
-def _runs(record: Record, main: Sequence[MethodResult]) -> Iterator[str]:
+def _run_notes(record: Record, main: Sequence[MethodResult]) -> Iterator[str]:
     if record.status != "done":
         yield "The study is not finished: these are preliminary figures."
     for run in record.runs:
@@ -89,18 +89,18 @@ def _runs(record: Record, main: Sequence[MethodResult]) -> Iterator[str]:
                 )
 
 
-def _heldout(record: Record, main: Sequence[MethodResult]) -> Iterator[str]:
+def _heldout_notes(record: Record, main: Sequence[MethodResult]) -> Iterator[str]:
     for one in main:
         for task in record.tasks:
-            left = [run for run in one.runs if task.name in forgettable_tasks(run)]
-            lacking = {run.seed for run in left if forgetting(run, task.name) is None}
-            if lacking := lacking.union(_without(one, FINAL, task.name)):
-                yield f"{one.title} has no held-out accuracy of {task.title} for {_seeds(sorted(lacking))}."
+            runs = [run for run in one.runs if task.name in forgettable_tasks(run)]
+            missing = {run.seed for run in runs if forgetting(run, task.name) is None}
+            if missing := missing.union(_seeds_without(one, FINAL, task.name)):
+                yield f"{one.title} has no held-out accuracy of {task.title} for {_seeds(sorted(missing))}."
     if not record.scratch:
         yield "No task was trained from scratch, so forward transfer is not measured."
 
 
-def _data(record: Record) -> Iterator[str]:
+def _dataset_notes(record: Record) -> Iterator[str]:
     names = scored_datasets(record)
     if not names:
         yield "No run was fine-tuned, so there are no scores."
@@ -114,17 +114,17 @@ def _data(record: Record) -> Iterator[str]:
             )
 
 
-def _scores(record: Record, one: MethodResult) -> Iterator[str]:
-    lacking: dict[str, list[str]] = {}
+def _score_notes(record: Record, one: MethodResult) -> Iterator[str]:
+    names_by_seeds: dict[str, list[str]] = {}
     for name in scored_datasets(record):
-        missing = _without(one, SCORE, name)
+        missing = _seeds_without(one, SCORE, name)
         if missing and not (name in one.scores and one.scores[name].diverged):
-            lacking.setdefault(_seeds(missing), []).append(name)
-    for seeds, names in lacking.items():
+            names_by_seeds.setdefault(_seeds(missing), []).append(name)
+    for seeds, names in names_by_seeds.items():
         yield f"{one.title} has no {join_words(names)} score for {seeds}."
     diverged = {name: score.diverged for name, score in one.scores.items()}
     scored = {name: [run.scores[name] for run in one.runs if name in run.scores] for name in one.scores}
-    collapsed = {name: sum(len(of.known.keys() & of.diverged) for of in runs) for name, runs in scored.items()}
+    collapsed = {name: sum(len(score.known.keys() & score.diverged) for score in runs) for name, runs in scored.items()}
     for counts, words in (
         (diverged, "diverged. No mean is given, because a mean over the other runs would favour the method."),
         (collapsed, "gave the same answer for every example. They are included in the means."),
@@ -133,7 +133,9 @@ def _scores(record: Record, one: MethodResult) -> Iterator[str]:
             yield f"{one.title}: of the fine-tuning runs, {join_words(parts)} {words}"
 
 
-def _spread(record: Record, sensitivity: Sequence[MethodResult], comparisons: Sequence[Comparison]) -> Iterator[str]:
+def _comparison_notes(
+    record: Record, sensitivity: Sequence[MethodResult], comparisons: Sequence[Comparison]
+) -> Iterator[str]:
     counts = {len(scores.known) for run in record.runs if run.finished for scores in run.scores.values()}
     if len(counts - {0}) > 1:
         yield "Pre-training seeds have different numbers of fine-tuning runs; every seed still counts once."
@@ -146,7 +148,7 @@ def _spread(record: Record, sensitivity: Sequence[MethodResult], comparisons: Se
             yield f"{one.title}, {one.figure}: the same difference for every seed, so no interval and no verdict."
 
 
-def _without(one: MethodResult, measure: str, item: str) -> list[int]:
+def _seeds_without(one: MethodResult, measure: str, item: str) -> list[int]:
     """Return the seeds of a method that lack a figure."""
     figure = one.figure(measure, item)
     return [seed for seed in one.seeds if figure is None or seed not in figure.values]
