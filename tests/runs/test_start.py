@@ -42,7 +42,7 @@ def test_a_run_stopped_before_its_first_checkpoint_starts_again_with_the_same_co
     run = tmp_path / "run"
     assert read_run(run).status == "stopped"
     Records(run).write("heldout", at="start")
-    with pytest.raises(CheckpointError, match="`ernie2 pretrain` as before starts it again"):
+    with pytest.raises(CheckpointError, match="start it again with the same `ernie2 pretrain`"):
         ernie2.resume(run)
     ernie2.pretrain(recipe)
     assert read_run(run).status == "done"

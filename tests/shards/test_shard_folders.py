@@ -47,7 +47,7 @@ def test_a_folder_named_twice_is_read_once(tmp_path):
 
 def test_two_corpora_of_one_name_are_refused(tmp_path):
     a, b = make(tmp_path / "a", {"text": [10]}, "one"), make(tmp_path / "b", {"text": [30]}, "two")
-    with pytest.raises(ShardError, match=r"a and .*b both have a corpus 'text'.*Rename the new one under `corpora`"):
+    with pytest.raises(ShardError, match=r"a and .*b both have a corpus 'text'.*Rename it under `corpora`"):
         Shards(a, b)
 
 
