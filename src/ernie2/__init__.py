@@ -1,4 +1,4 @@
-"""ERNIE 2.0 as open software: continual multi-task pre-training, from raw text to a Hugging Face checkpoint.
+"""Open implementation of ERNIE 2.0: continual multi-task pre-training, from raw text to a Hugging Face checkpoint.
 
 Every command of the command line is also a function of this package and writes the same folders:
 
