@@ -288,8 +288,8 @@ def test_tasks_are_listed_with_level_labels_and_origin(ernie: Callable[..., Outc
     assert code == 0
     assert "sentence_reordering  (sentence-level, 33 labels, from ernie2)" in shown
     assert "sentence_distance  (sentence-level, 3 labels, from ernie2)" in shown
-    assert "discourse_relation  (sentence-level, labels from the data, from ernie2)" in shown
-    assert "knowledge_masking  (token-level, the vocabulary, from ernie2)" in shown
+    assert "discourse_relation  (sentence-level, labels: from the data, from ernie2)" in shown
+    assert "knowledge_masking  (token-level, labels: the vocabulary, from ernie2)" in shown
 
 
 # --- what a user can do wrong -------------------------------------------------------------------------------------

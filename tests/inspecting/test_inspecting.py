@@ -52,7 +52,7 @@ def test_dropped_documents_are_listed_by_reason(shards):
     corpora = read_checked_json(shards / "shards.json")["corpora"]
     corpora["cities"]["dropped"] = {"duplicate": 3, "empty": 1}
     change(shards / "shards.json", corpora=corpora)
-    assert "dropped: 3 duplicate, 1 empty" in render(inspect(shards, FOUR[0], 0))
+    assert "dropped documents: 3 duplicate, 1 empty" in render(inspect(shards, FOUR[0], 0))
 
 
 def test_labelled_pairs_are_counted_by_label_and_the_most_frequent_listed(tmp_path):
@@ -65,9 +65,9 @@ def test_labelled_pairs_are_counted_by_label_and_the_most_frequent_listed(tmp_pa
     inspection = inspect(shards, FOUR[0], 0)
     assert [dict(corpus.labels) for corpus in inspection.corpora[1:]] == [{"0": 1, "1": 2}, {}]
     text = " ".join(render(inspection).split())
-    assert "78 labelled pairs (0 held out), 312 tokens labels: 12 15.4%, 11 14.1%, 10 12.8%" in text
-    assert "3 3.8% and 2 others" in text
-    assert "3 labelled pairs (0 held out), 12 tokens labels: 0 33.3%, 1 66.7% 2.0 tokens a sentence" in text
+    assert "78 labelled pairs (0 held out), 312 tokens labels: 12 (15.4%), 11 (14.1%), 10 (12.8%)" in text
+    assert "3 (3.8%) and 2 others" in text
+    assert "3 labelled pairs (0 held out), 12 tokens labels: 0 (33.3%), 1 (66.7%) 2.0 tokens a sentence" in text
     assert "1 documents or sections (0 held out)" in text
 
 
@@ -176,7 +176,7 @@ def test_labelled_pairs_are_written_below_their_label_with_both_texts(tmp_path):
         == ["label but\n(1) new york\n(2) berta snores"] + ["label so\n(1) new york\n(2) berta snores"] * 3
     )
     assert task.usable == {"web": {"usable": 4, "of": 4}}
-    assert "labels: but 25.0%, so 75.0%" in render(inspect(shards, "discourse_relation", 5))
+    assert "labels: but (25.0%), so (75.0%)" in render(inspect(shards, "discourse_relation", 5))
 
 
 def test_pairs_of_several_corpora_are_inspected_one_by_one(tmp_path):
@@ -192,8 +192,8 @@ def test_of_many_labels_the_ten_commonest_are_written_out(tmp_path):
     labels = [f"l{i:02}" for i in range(13)]
     shards = folder(tmp_path, {"web": pairs(*labels, *labels[5:12], "l12", "l12")})
     text = render(inspect(shards, "discourse_relation", 0))
-    assert "labels: l12 13.6%, l05 9.1%" in text
-    assert "l01 4.5% and 3 others" in " ".join(text.split())
+    assert "labels: l12 (13.6%), l05 (9.1%)" in text
+    assert "l01 (4.5%) and 3 others" in " ".join(text.split())
 
 
 def test_shards_without_pairs_say_why_a_task_of_pairs_does_not_apply(shards):

@@ -27,7 +27,7 @@ def test_evaluate_says_what_it_measures_on_and_where_its_settings_come_from(tmp_
     ernie2.evaluate(run / "hf", tmp_path / "shards")
     text, other = (shards.corpora[name].num_tokens("train") for name in ("text", "more"))
     assert (
-        f"Held out: up to 256 instances per task from text (weight {text:,}, its tokens), more (weight {other:,}, its "
-        f"tokens); seed 0, sequences of up to 64 tokens. Settings: defaults, because {run / 'hf'} has no "
-        "recipe."
+        f"Held out: up to 256 instances per task from text (weight {text:,}: its token count), more (weight "
+        f"{other:,}: its token count); seed 0, sequences of up to 64 tokens. Settings: defaults, because "
+        f"{run / 'hf'} has no recipe."
     ) in capsys.readouterr().out.splitlines()

@@ -53,7 +53,7 @@ def test_a_first_line_without_a_known_name_is_data(tmp_path: Path) -> None:
 
 def test_ragged_rows_are_an_error_or_dropped_and_named(tmp_path: Path) -> None:
     (tmp_path / "x.tsv").write_text("a\tb\n1\n1\t2\n", encoding="utf-8")
-    with pytest.raises(DataError, match="line 2: 1 cells, but there are 2 columns"):
+    with pytest.raises(DataError, match="line 2: 1 cell, but there are 2 columns"):
         cells(tmp_path / "x.tsv")
     dropped: list[str] = []
     assert cells(tmp_path / "x.tsv", dropped=dropped) == [{"a": "1", "b": "2"}]

@@ -71,7 +71,9 @@ def tasks() -> None:
         if "error" in task:
             print_line(f"{task['name']}  (from {task['origin']}) cannot be used: {task['error']}")
             continue
-        labels = {None: "the vocabulary", 0: "labels from the data"}.get(task["labels"], f"{task['labels']} labels")
+        labels = {None: "labels: the vocabulary", 0: "labels: from the data"}.get(
+            task["labels"], f"{task['labels']} labels"
+        )
         print_line(f"{task['name']}  ({task['level']}-level, {labels}, from {task['origin']})")
         print_line(f"    {task['title']}: {task['about']}")
         print_line(f"    needs {task['needs']}")

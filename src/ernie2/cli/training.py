@@ -116,7 +116,9 @@ def extend(
     overrides: Annotated[list[str] | None, EXTEND_OVERRIDES] = None,
     replay: Annotated[
         int | None,
-        typer.Option(min=0, help="Iterations of each earlier task; 0: none.", show_default="as in a planned stage"),
+        typer.Option(
+            min=0, help="Iterations of each earlier task; 0: none.", show_default="iterations so far / (stages + 1)"
+        ),
     ] = None,
     hooks: Annotated[list[str] | None, HOOK] = None,
 ) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ernie2.console import log_warning, progress
+from ernie2.console import log_info, log_warning, progress
 from ernie2.datasets.examples import Example, LabelledData
 from ernie2.finetuning.encoding import EncodedData, ExampleEncoder
 from ernie2.finetuning.finetuned_model import FinetunedConfig, FinetunedModel, load_finetuned, save_finetuned
@@ -154,6 +154,8 @@ def run_seeds(
     identity = job.identity()
     finished = {seed: run for seed in seeds if (run := load_finished_run(job, seed, identity)) is not None}
     remaining = [seed for seed in seeds if seed not in finished]
+    if finished:
+        log_info(f"{job.data.name}: finished seeds are skipped: {', '.join(map(str, finished))}")
     devices = available_devices()
     at_once = min(parallel or len(devices), len(remaining))
     if at_once <= 1:

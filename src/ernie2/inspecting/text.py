@@ -60,9 +60,10 @@ def loss_lines(facts: Mapping[str, Any]) -> list[str]:
     Words as [UNK]; dropped documents and spans by reason; texts too long for one document.
     """
     spans, cut = facts.get("dropped_spans"), facts.get("cut_texts", 0)
+    unit = "labelled pairs" if facts.get("labels") else "documents"
     return [
         describe_share(facts.get("unknown_share", 0.0)),
-        f"dropped: {_format_counts(facts.get('dropped', {}))}",
+        f"dropped {unit}: {_format_counts(facts.get('dropped', {}))}",
         *([f"dropped spans: {_format_counts(spans)}"] if spans else []),
         *([f"{quantity(cut, 'text')} above {LONGEST_TEXT:,} characters cut"] if cut else []),
     ]
@@ -74,7 +75,7 @@ def _format_shares(counts: Mapping[str, int]) -> str:
     shown = counts if len(counts) <= MAX_LABELS else dict(Counter(counts).most_common(MAX_LABELS))
     left = len(counts) - len(shown)
     others = f" and {left:,} other{'s' * (left > 1)}" if left else ""
-    return ", ".join(f"{name} {count / total:.1%}" for name, count in shown.items()) + others
+    return ", ".join(f"{name} ({count / total:.1%})" for name, count in shown.items()) + others
 
 
 def _wrap(line: str) -> str:

@@ -77,8 +77,9 @@ def _evaluate(checkpoint: Path, shards: Shards) -> dict[str, dict[str, Any]]:
 
 
 def _corpora(feeds: Mapping[str, Feed], weights: Mapping[str, float | None]) -> str:
-    """List the corpora that tasks read, with weights: "wiki (weight 2), web (weight 9,100, its tokens)"."""
+    """List the corpora that tasks read, with weights: "wiki (weight 2), web (weight 9,100: its token count)"."""
     read = {corpus.name: corpus_weight(corpus, weights) for feed in feeds.values() for corpus in feed.corpora}
     return ", ".join(
-        f"{name} (weight {weight:,.10g}{', its tokens' if tokens else ''})" for name, (weight, tokens) in read.items()
+        f"{name} (weight {weight:,.10g}{': its token count' if tokens else ''})"
+        for name, (weight, tokens) in read.items()
     )

@@ -18,6 +18,7 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 
 from ernie2.errors import DataError, did_you_mean
+from ernie2.formatting import quantity
 from ernie2.storage.csv_rows import csv_rows
 from ernie2.storage.files import json_type, json_value, open_file, read_error, read_lines, text_lines, utf8_error
 from ernie2.storage.listing import file_format
@@ -144,15 +145,16 @@ def named_rows(
                 continue
             if len(cells) != len(without_header):
                 raise DataError(
-                    f"{place}: the first line has none of the column names {', '.join(names)}, and has {len(cells)} "
-                    f"cells; a file without a header has {len(without_header)} ({', '.join(without_header)})."
+                    f"{place}: the first line has none of the column names {', '.join(names)}, and has "
+                    f"{quantity(len(cells), 'cell')}; a file without a header has "
+                    f"{len(without_header)} ({', '.join(without_header)})."
                 )
         if len(cells) == len(header.names):
             yield Row(place, dict(zip(header.names, cells, strict=True)), header)
         elif dropped is None:
             raise DataError(
-                f"{place}: {len(cells)} cells, but there are {len(header.names)} columns; every line needs one cell "
-                "per column."
+                f"{place}: {quantity(len(cells), 'cell')}, but there are {quantity(len(header.names), 'column')}; "
+                "every line needs one cell per column."
             )
         else:
             dropped.append(place)

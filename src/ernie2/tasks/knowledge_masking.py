@@ -71,7 +71,6 @@ class KnowledgeMasking(TokenTask):
     name = "knowledge_masking"
     title = "Knowledge masking"
     about = "Which tokens were masked? Words, phrases and entities are masked as units."
-    needs = "text of ordinary tokens"
     baseline_name = "unigram"
     legend = "⟦a unit⟧ is masked; in it, a≡ is a token left unchanged, a→b a token replaced by another"
     counts_heading = "units"

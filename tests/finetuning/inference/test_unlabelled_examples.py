@@ -197,7 +197,7 @@ def test_a_header_line_is_not_a_text(name: str, tmp_path: Path, capsys: pytest.C
     assert read("b\ta\nw2\tw1\n", PAIR) == [("0", "w1", "w2")]
     assert read("id\ttext\tlabel\nx7\tw1\tno\n\nx8\tw2\tno\n", ONE) == [("x7", "w1", None), ("x8", "w2", None)]
     assert "header line (id, text, label), columns are read by these names" in capsys.readouterr().err
-    with pytest.raises(DataError, match="line 2: 1 cells, but there are 3 columns"):
+    with pytest.raises(DataError, match="line 2: 1 cell, but there are 3 columns"):
         read("id\ttext\tlabel\nw1\n", ONE)
     with pytest.raises(DataError, match="a column name occurs twice"):
         read("text\ttext\nw1\tw1\n", ONE)
