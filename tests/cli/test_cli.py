@@ -388,7 +388,7 @@ def test_inspect_refuses_what_a_recipe_has_not_prepared_and_values_for_a_folder(
     recipe = write_recipe(here)
     assert_refused(ernie("inspect", recipe), "ernie2 prepare")
     (here / "photos").mkdir()
-    assert_refused(ernie("inspect", here / "photos", "batch.sequence_tokens=64"), "only a recipe")
+    assert_refused(ernie("inspect", here / "photos", "batch.sequence_tokens=64"), "need a recipe")
 
 
 @pytest.fixture(scope="module")
