@@ -85,7 +85,7 @@ _epoch_seed = lru_cache(maxsize=256)(seed_of)
 class DataStreams:
     """The data streams of one split. `count` is M, the packs of a step; `ids`: task id by task.
 
-    `rotate_labels`: labels that are drawn at random come in blocks that hold each label once, in random order.
+    `rotate_labels`: labels of balanced tasks are drawn in random permutations of all labels, not independently.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class DataStreams:
         return {**vars(self), "_last": {}}
 
     def with_feeds(self, feeds: Mapping[str, Feed], tasks: Sequence[Task], *, seed: int, split: str) -> DataStreams:
-        """Return one data stream of the same sizes and ids over other feeds, tasks and split, with rotated labels."""
+        """Return one data stream with the same caps and ids, but other feeds, tasks, seed and split; labels rotate."""
         return DataStreams(
             feeds, tasks, self.vocabulary, self.caps, self.ids, seed=seed, split=split, rotate_labels=True
         )
@@ -148,8 +148,9 @@ class DataStreams:
     ) -> tuple[Instance, Cursor, int]:
         """Return the next instance of `main_task` at `cursor` (None: the start), the cursor after it, and its task id.
 
-        `active` includes the main task. Instances in which it scores nothing are skipped. Raises `TaskError` after
-        `MAX_ATTEMPTS` attempts.
+        `active` includes the main task. Instances in which the main task scores nothing are skipped. Without a
+        sentence-level task, the task id is that of the first task in `active` that labels (ours). Raises `TaskError`
+        after `MAX_ATTEMPTS` attempts.
         """
         cursor = cursor or Cursor(0, {}, {})
         task = self.tasks[main_task]
@@ -158,14 +159,14 @@ class DataStreams:
         labellers = self._labellers(main_task, active, corpus.name)
         position, attempts = cursor.corpora.get(corpus.name, (0, 0)), 0
         while True:
-            drawn = self._arrange(main_task, corpus, label, stream_number, position, attempts)
-            instance = build_instance(drawn.arranged, sentence_task, labellers, self.vocabulary, drawn.rng)
+            candidate = self._arrange(main_task, corpus, label, stream_number, position, attempts)
+            instance = build_instance(candidate.arranged, sentence_task, labellers, self.vocabulary, candidate.rng)
             if len(instance.labels[main_task].positions):
                 id_task = main_task if sentence_task is not None else labellers[0].name
-                return instance, drawn.advance(cursor), self.ids[id_task]
-            if drawn.attempts == MAX_ATTEMPTS:
-                raise self._nothing_scored(main_task, corpus, label, drawn.arranged.segments[0].document)
-            position, attempts = drawn.next_position, drawn.attempts
+                return instance, candidate.advance(cursor), self.ids[id_task]
+            if candidate.attempts == MAX_ATTEMPTS:
+                raise self._nothing_scored(main_task, corpus, label, candidate.arranged.segments[0].document)
+            position, attempts = candidate.next_position, candidate.attempts
 
     def _pack_block(
         self, stream_number: int, cursor: Cursor | None, main_task: str, labellers: Sequence[TokenTask]
@@ -177,20 +178,20 @@ class DataStreams:
         while len(block) < self.caps.sequences:
             corpus, label = self._draw(main_task, task, stream_number, ahead)
             position = ahead.corpora.get(corpus.name, (0, 0))
-            drawn = self._arrange(main_task, corpus, label, stream_number, position, 0)
-            tokens += 1 + len(drawn.arranged.segments) + drawn.text_tokens
+            candidate = self._arrange(main_task, corpus, label, stream_number, position, 0)
+            tokens += 1 + len(candidate.arranged.segments) + candidate.text_tokens
             if tokens > self.caps.tokens:
                 break
-            ahead = drawn.advance(ahead)
-            block.append(drawn)
-        laid = lay_out_block([drawn.arranged for drawn in block], self.vocabulary)
-        inputs, labels = label_block(laid, labellers, [drawn.rng for drawn in block])
-        classes = np.array([drawn.arranged.label for drawn in block], np.int64)
+            ahead = candidate.advance(ahead)
+            block.append(candidate)
+        laid = lay_out_block([candidate.arranged for candidate in block], self.vocabulary)
+        inputs, labels = label_block(laid, labellers, [candidate.rng for candidate in block])
+        classes = np.array([candidate.arranged.label for candidate in block], np.int64)
         labels[main_task] = Labels(laid.starts[:-1], classes)
         pack = pack_block(self.caps, self.vocabulary.pad, laid, inputs, labels, self.ids[main_task])
         packed = len(pack.starts) - 1
         if packed < len(block):  # a cap on scored positions closed the pack
-            ahead = reduce(lambda at, drawn: drawn.advance(at), block[:packed], cursor)
+            ahead = reduce(lambda at, candidate: candidate.advance(at), block[:packed], cursor)
         return pack, ahead
 
     def _common_labellers(self, main_task: str, active: tuple[str, ...]) -> list[TokenTask] | None:
@@ -248,7 +249,7 @@ class DataStreams:
         )
 
     def epoch(self, main_task: str, state: StreamState) -> int:
-        """Return how many times this data stream has passed through its smallest corpus."""
+        """Return the number of complete passes over the corpus that was read most often."""
         cursor = state.get(main_task)
         if cursor is None:
             return 0
@@ -280,7 +281,7 @@ class DataStreams:
         corpora = self.feeds[main_task].corpora
         labels = task.labels or () if isinstance(task, SentenceTask) and task.balanced else ()
         tokens = [cursor.tokens.get(corpus.name, 0) for corpus in corpora] if len(corpora) > 1 else [1]
-        if any(tokens) and not labels:  # no random draw needed
+        if any(tokens) and not labels:  # a single corpus, or not the first instance: no random draw needed
             return corpora[next_corpus(tokens, self._shares[main_task], self.caps.longest)], None
         draw = generator(self._seed, self._split, main_task, "draw", stream_number, cursor.drawn)
         chosen = int(draw.random() * len(corpora))

@@ -235,7 +235,7 @@ class _SplitScorer:
     def _with_empty_answers(
         self, name: str, examples: Sequence[Example], predictions: Sequence[ExamplePrediction]
     ) -> list[ExamplePrediction]:
-        """Return `predictions` with empty answers above the null threshold, which a dev split sets."""
+        """Return `predictions` with '' where the null score is above the threshold, which a dev split sets."""
         if name.startswith("dev"):
             texts = [str(prediction.value) for prediction in predictions]
             nulls = [prediction.null_score or 0.0 for prediction in predictions]
@@ -293,6 +293,7 @@ def _uses_parameter(name: str, model: EncoderWithHead) -> bool:
 
 
 def _is_per_character(examples: Sequence[Example]) -> bool:
+    """Return whether over 90 % of the tokens to tag are single characters, as in Chinese."""
     tokens = [token for example in examples for token in example.tokens]
     return bool(tokens) and sum(len(token) == 1 for token in tokens) > 0.9 * len(tokens)
 

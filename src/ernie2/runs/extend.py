@@ -69,7 +69,7 @@ def extend(
 
     `run` is not changed; the new folder is RUN+TASK, or FOLDER with the override `run=FOLDER`. `data`: shards for the
     new task, prepared with the run's tokeniser; the earlier tasks read those of the run. `replay`: iterations of each
-    earlier task (default: those of `batches.stages.extend`), 0 for none. Set the new task's iterations with the
+    earlier task (default: its unit, see `batches.stages.extend`), 0 for none. Set the new task's iterations with the
     override `stages.steps=N`. `hooks`: as in `pretrain`.
 
     Raises `CheckpointError` if `run` is not finished or the new folder contains a run, `FolderInUse` if one of them is
@@ -194,7 +194,10 @@ def transfer_state(finished: FinishedRun, trainer: Trainer, task: str) -> tuple[
 
 
 def _copy_state(finished: FinishedRun, target: FullState, row: int) -> tuple[str, ...]:
-    """Copy the finished run's parameters and optimizer state to `target`; return the parameters it does not have."""
+    """Copy the finished run's parameters and optimizer state to `target`; return the parameters it does not have.
+
+    `row`: the new task's row of the task embedding; the finished run may have it, unused.
+    """
     source, state = finished.checkpoint.parameters(), finished.checkpoint.optimizer_state()
     if unknown := sorted(source.keys() - target.parameters.keys()):
         raise CheckpointError(

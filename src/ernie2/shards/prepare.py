@@ -48,7 +48,7 @@ from ernie2.storage.removing import discard
 Report = Callable[[Progress], None]
 
 MARK_TASK_CHARACTERS = 4_000_000
-"""Characters per task of the stage "mark"."""
+"""Characters per unit of parallel work in the stage "mark"."""
 TRAINING_CHARACTERS = 200_000_000
 """Maximum text to train a vocabulary on, spread evenly over the train documents."""
 

@@ -9,7 +9,7 @@ S sentences, P paragraphs and D documents. Offsets are in CSR form (n + 1 entrie
     sentences.npy        (S + 1,) int64 sentence → first token
     paragraphs.npy       (P + 1,) int64 paragraph → first sentence
     documents.npy        (D + 1,) int64 document → first paragraph
-    spans_KIND.npy       (N, 2) int64   token runs of a kind, sorted, not overlapping, never across sentences
+    spans_KIND.npy       (N, 2) int64   token runs [start, end) of a kind, sorted, disjoint, within a sentence
     spans_KIND_at.npy    (D + 1,) int64 document → first span
     split.npy            (D,) uint8     0 train, 1 held out
     group.npy            (D,) uint64    hash of the group, which stays on one side of the split
@@ -17,8 +17,8 @@ S sentences, P paragraphs and D documents. Offsets are in CSR form (n + 1 entrie
     names.json           ids of the documents
 
 A "document" of a shard is a section of at most `document_tokens` tokens of the user's document, split at paragraphs.
-Token-document relation predicts whether a word occurs again, and in an entire book nearly every word does. A labelled
-pair is one document of exactly two paragraphs, its two texts, and is never split.
+Reason: token-document relation predicts whether a word occurs again; in an entire book nearly every word does. A
+labelled pair is one document of exactly two paragraphs, its two texts, and is never split.
 """
 
 from __future__ import annotations
@@ -223,8 +223,9 @@ class Shards:
         self.corpora: dict[str, ShardedCorpus] = {}
         for folder, facts in zip(self.folders, all_facts, strict=True):
             self._add(folder, facts)
-        prints = [str(facts["fingerprint"]) for facts in all_facts]
-        self.fingerprint = prints[0] if len(prints) == 1 else sha256("\n".join(prints).encode()).hexdigest()
+        fingerprints = [str(facts["fingerprint"]) for facts in all_facts]
+        joined = "\n".join(fingerprints).encode()
+        self.fingerprint = fingerprints[0] if len(fingerprints) == 1 else sha256(joined).hexdigest()
         corpora = {name: corpus.facts for name, corpus in self.corpora.items()}
         self.facts: dict[str, Any] = {**all_facts[0], "fingerprint": self.fingerprint, "corpora": corpora}
 

@@ -102,7 +102,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Arrangement:
-    """Segments in their order in the sequence, and their class (None: no sentence-level label).
+    """Segments in their order in the sequence, and its class `label` (None: no sentence-level label).
 
     `next_sentence`: the sentence at which the next instance of this document starts; None: go to the next document.
     """

@@ -167,6 +167,7 @@ def read_instances(train: DataStreams, feed: Feed, task: Task, instances: int, s
                 return instances_read
             before = cursor.corpora if cursor else {}
             instance, cursor, _ = streams.instance(0, cursor, task.name, (task.name,))
+            # the corpus of this instance: the only one whose position moved
             (corpus,) = (c for c in remaining if cursor.corpora.get(c.name) != before.get(c.name))
             size, (document, sentence) = corpus.num_documents(split), cursor.corpora[corpus.name]
             if (document, sentence) <= (size, 0):  # else it is from a second pass
@@ -217,10 +218,10 @@ def wilson(share: float, trials: float) -> tuple[float, float]:
 def accuracy_interval(right: Array, owner: Array) -> tuple[float, float, float]:
     """Return accuracy over scored positions with its 95 % interval: (accuracy, low, high).
 
-    `right` (p,) bool, `owner` (p,) the instance of each position. Positions of one instance are correlated, so Wilson's
-    interval uses the effective sample size: the number of independent positions that gives the same variance as the
-    instance totals (linearised ratio estimator, clustered by instance). It equals the number of instances if each
-    scores one position, and is set to it if all positions are correct or all wrong (no variance).
+    `right` (p,) bool: whether each position is correct; `owner` (p,): its instance. Positions of one instance are
+    correlated, so Wilson's interval uses the effective sample size: the number of independent positions that gives the
+    same variance as the instance totals (linearised ratio estimator, clustered by instance). It equals the number of
+    instances if each scores one position, and is set to it if all positions are correct or all wrong (no variance).
     """
     counts = np.bincount(owner).astype(float)
     totals = np.bincount(owner, weights=right)
@@ -324,7 +325,7 @@ def baseline_figures(
 def macro_f1(labels: Array, predicted: Array) -> float:
     """Return the unweighted mean F1 of the classes in `labels` or `predicted`, (p,) int64 each."""
     classes = 1 + int(max(labels.max(), predicted.max()))
-    right = np.bincount(labels[labels == predicted], minlength=classes)
-    named = np.bincount(labels, minlength=classes) + np.bincount(predicted, minlength=classes)
-    occurs = named > 0
-    return float((2 * right[occurs] / named[occurs]).mean())
+    correct = np.bincount(labels[labels == predicted], minlength=classes)
+    totals = np.bincount(labels, minlength=classes) + np.bincount(predicted, minlength=classes)
+    occurs = totals > 0
+    return float((2 * correct[occurs] / totals[occurs]).mean())

@@ -26,7 +26,7 @@ from ernie2.training.parallel import Parallelism, SingleProcess, full_tensor
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 """Precision -> the dtype of matrix products."""
 _TENSOR_CORES = (7, 0)
-"""Least compute capability of a GPU with tensor cores, for fp16."""
+"""Minimum compute capability of a GPU with tensor cores, for fp16."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,7 @@ class StepResult:
 
     @property
     def skipped(self) -> bool:
-        """Whether a loss or gradient was not finite; on CUDA this waits for the step, except in fp16."""
+        """Whether a loss or gradient was not finite; on CUDA this waits for the step (fp16 has waited already)."""
         return not self.finite
 
     @property
@@ -91,7 +91,7 @@ class StepResult:
 
     @property
     def overflow(self) -> bool:
-        """Whether only a gradient is not finite and the loss scale of fp16 can still be lowered."""
+        """Whether an fp16 gradient overflowed with finite losses, and the loss scale can still be lowered."""
         return self.skipped and self.loss_scale > MIN_SCALE and not self.bad_losses
 
 

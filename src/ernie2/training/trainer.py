@@ -99,7 +99,7 @@ class Trainer:
         self._saver = Saver(self.run, settings.keep_checkpoints, self._hooks.checkpoint)
         self.freed_memory = reuse_freed_memory(device)
         self._interval, self._began, self._peak_lr = Interval(), time.monotonic(), 0.0
-        self._previous: StepDone | None = None
+        self._unrecorded: StepDone | None = None
         self._restored, self._saved_step = False, -1
 
     def start_at(self, position: Position) -> None:
@@ -125,7 +125,8 @@ class Trainer:
     def train(self) -> Position:
         """Train to the end of the last stage and return the final position.
 
-        Raises `RunStopped` if a hook stops the run, after saving a checkpoint, and errors of hooks that end the run.
+        Raises `RunStopped` if a hook stops the run, after saving a checkpoint, and errors that end it (see
+        `Hook.required`).
         """
         position, plans = self.position, self.plans
         self.model.train()
@@ -184,11 +185,11 @@ class Trainer:
     def _after_step(self, plan: StagePlan, inputs: StepInputs, rate: float, result: StepResult) -> None:
         """Record a step; log, evaluate, save and stop if due. `_end_stage` saves at the end of a stage."""
         position, settings = self.position, self.settings
-        self._record_previous_step()
-        self._previous = StepDone(position.step, position.stage, inputs, rate, result)
+        self._record_last_step()
+        self._unrecorded = StepDone(position.step, position.stage, inputs, rate, result)
         at_limit = position.bad_steps + 1 >= settings.max_nonfinite_steps  # one more bad step ends the run
         if at_limit or result.finite.known:
-            self._record_previous_step()
+            self._record_last_step()
         self.freed_memory.trim_if_grown()
         last = position.stage_step == len(plan)
         save = position.step % settings.checkpoint_every == 0
@@ -201,9 +202,9 @@ class Trainer:
                 self._save()
             self._stop_if_asked()
 
-    def _record_previous_step(self) -> None:
-        """Read the previous step's result; deferred one step on CUDA to avoid a device sync."""
-        done, self._previous = self._previous, None
+    def _record_last_step(self) -> None:
+        """Record the last step unless done already; deferred one step on CUDA to avoid a device sync."""
+        done, self._unrecorded = self._unrecorded, None
         if done is not None:
             self._interval.add(done.result, done.rate, done.inputs.tokens)
             self.position.count_result(skipped=done.result.skipped, overflow=done.result.overflow)
@@ -263,7 +264,7 @@ class Trainer:
 
     def _log(self) -> None:
         position = self.position
-        self._record_previous_step()
+        self._record_last_step()
         position.seconds = time.monotonic() - self._began
         if self._interval.steps:
             line = self._interval.line() | ({} if self._scale is None else {"loss_scale": self._scale.value})
@@ -275,10 +276,10 @@ class Trainer:
 
     def _save(self, *, stage_end: bool = False) -> None:
         position, self._saved_step = self.position, self.position.step
-        self._record_previous_step()
+        self._record_last_step()
         self._hooks.phase(f"saving the checkpoint of step {position.step:,}")
         position.seconds = time.monotonic() - self._began
-        self._saver.check()
+        self._saver.check()  # raises if writing an earlier checkpoint failed
         position.stream_states = self.inputs.states()
         full_state = gather(self.model, self.optimizer, self.group)
         if full_state is not None:  # the first rank writes

@@ -27,8 +27,8 @@ from ernie2.studies.analysis.schema import MAIN_RULE, SENSITIVITY_RULE, Record, 
 class Analysis:
     """The content of the report of a study.
 
-    `methods`: results under the main rule; `sensitivity`: results without restarts of the schedule; both in the order
-    of the record. `ratios` (of forgetting) and `notes` are sentences.
+    `methods`: results with a learning-rate schedule that restarts at each stage; `sensitivity`: without restarts; both
+    in the order of the record. `ratios` (of forgetting) and `notes` are sentences.
     """
 
     record: Record
@@ -53,7 +53,7 @@ def analyse(record: Mapping[str, Any]) -> Analysis:
         *_run_notes(study, main),
         *_heldout_notes(study, main),
         *_dataset_notes(study),
-        *(note for one in main for note in _score_notes(study, one)),
+        *(note for result in main for note in _score_notes(study, result)),
         *_comparison_notes(study, sensitivity, comparisons),
     )
     return Analysis(study, main, sensitivity, comparisons, forgetting_ratios(main), notes)
@@ -66,17 +66,17 @@ def _run_notes(record: Record, main: Sequence[MethodResult]) -> Iterator[str]:
         if not run.finished:
             which = f"{record.title(run.method)} ({run.restart}), seed {run.seed}"
             yield f"{which} has not finished its last stage and is excluded."
-    seeds = {one.name: one.seeds for one in main}
+    seeds = {result.name: result.seeds for result in main}
     for method in record.methods:
         if method.name not in seeds:
             yield f"{method.title} has no finished run yet and is not compared."
     if len(set(seeds.values())) > 1:
-        lists = "; ".join(f"{one.title} {', '.join(map(str, one.seeds))}" for one in main)
+        lists = "; ".join(f"{result.title} {', '.join(map(str, result.seeds))}" for result in main)
         yield (
             f"The methods have different pre-training seeds ({lists}), so their means must not be subtracted. Every "
             "comparison uses the seeds that both methods have."
         )
-    if single := [one.title for one in main if len(one.seeds) == 1]:
+    if single := [result.title for result in main if len(result.seeds) == 1]:
         yield f"{join_words(single)}: only one pre-training seed, so there is no interval and no verdict."
     # All methods have the same iterations per seed (checked by `parse_record`), but maybe not as planned.
     runs = {run.seed: run for run in record.runs if run.finished and run.restart in (MAIN_RULE, SENSITIVITY_RULE)}
@@ -90,12 +90,12 @@ def _run_notes(record: Record, main: Sequence[MethodResult]) -> Iterator[str]:
 
 
 def _heldout_notes(record: Record, main: Sequence[MethodResult]) -> Iterator[str]:
-    for one in main:
+    for result in main:
         for task in record.tasks:
-            runs = [run for run in one.runs if task.name in forgettable_tasks(run)]
+            runs = [run for run in result.runs if task.name in forgettable_tasks(run)]
             missing = {run.seed for run in runs if forgetting(run, task.name) is None}
-            if missing := missing.union(_seeds_without(one, FINAL, task.name)):
-                yield f"{one.title} has no held-out accuracy of {task.title} for {_seeds(sorted(missing))}."
+            if missing := missing.union(_seeds_without(result, FINAL, task.name)):
+                yield f"{result.title} has no held-out accuracy of {task.title} for {_seeds(sorted(missing))}."
     if not record.scratch:
         yield "No task was trained from scratch, so forward transfer is not measured."
 
@@ -106,7 +106,7 @@ def _dataset_notes(record: Record) -> Iterator[str]:
         yield "No run was fine-tuned, so there are no scores."
     for name in names:
         known = (run.scores[name] for run in record.runs if run.finished and name in run.scores)
-        facts = next((one for one in known if one.known), None)
+        facts = next((scores for scores in known if scores.known), None)
         if facts is not None and facts.provenance != "official":
             yield (
                 f"{name} is not the full official dataset ({facts.provenance}): {facts.train:,} training examples, "
@@ -114,23 +114,23 @@ def _dataset_notes(record: Record) -> Iterator[str]:
             )
 
 
-def _score_notes(record: Record, one: MethodResult) -> Iterator[str]:
+def _score_notes(record: Record, result: MethodResult) -> Iterator[str]:
     names_by_seeds: dict[str, list[str]] = {}
     for name in scored_datasets(record):
-        missing = _seeds_without(one, SCORE, name)
-        if missing and not (name in one.scores and one.scores[name].diverged):
+        missing = _seeds_without(result, SCORE, name)
+        if missing and not (name in result.scores and result.scores[name].diverged):
             names_by_seeds.setdefault(_seeds(missing), []).append(name)
     for seeds, names in names_by_seeds.items():
-        yield f"{one.title} has no {join_words(names)} score for {seeds}."
-    diverged = {name: score.diverged for name, score in one.scores.items()}
-    scored = {name: [run.scores[name] for run in one.runs if name in run.scores] for name in one.scores}
+        yield f"{result.title} has no {join_words(names)} score for {seeds}."
+    diverged = {name: score.diverged for name, score in result.scores.items()}
+    scored = {name: [run.scores[name] for run in result.runs if name in run.scores] for name in result.scores}
     collapsed = {name: sum(len(score.known.keys() & score.diverged) for score in runs) for name, runs in scored.items()}
     for counts, words in (
         (diverged, "diverged. No mean is given, because a mean over the other runs would favour the method."),
         (collapsed, "gave the same answer for every example. They are included in the means."),
     ):
-        if parts := [f"{count} of {one.scores[name].runs} on {name}" for name, count in counts.items() if count]:
-            yield f"{one.title}: of the fine-tuning runs, {join_words(parts)} {words}"
+        if parts := [f"{count} of {result.scores[name].runs} on {name}" for name, count in counts.items() if count]:
+            yield f"{result.title}: of the fine-tuning runs, {join_words(parts)} {words}"
 
 
 def _comparison_notes(
@@ -143,15 +143,16 @@ def _comparison_notes(
         yield "There are no runs without restarts of the schedule, so the effect of restarts is not measured."
     for rule in sorted({run.restart for run in record.runs} - {MAIN_RULE, SENSITIVITY_RULE}):
         yield f"Runs with restart {rule} are in the record but not in any table."
-    for one in comparisons:
-        if one.difference.note and len(one.difference.values) > 1 and abs(one.difference.mean) > 1e-12:
-            yield f"{one.title}, {one.figure}: the same difference for every seed, so no interval and no verdict."
+    for comparison in comparisons:
+        difference, where = comparison.difference, f"{comparison.title}, {comparison.figure}"
+        if difference.note and len(difference.values) > 1 and abs(difference.mean) > 1e-12:
+            yield f"{where}: the same difference for every seed, so no interval and no verdict."
 
 
-def _seeds_without(one: MethodResult, measure: str, item: str) -> list[int]:
+def _seeds_without(result: MethodResult, measure: str, item: str) -> list[int]:
     """Return the seeds of a method that lack a figure."""
-    figure = one.figure(measure, item)
-    return [seed for seed in one.seeds if figure is None or seed not in figure.values]
+    figure = result.figure(measure, item)
+    return [seed for seed in result.seeds if figure is None or seed not in figure.values]
 
 
 def _seeds(seeds: Sequence[int]) -> str:
