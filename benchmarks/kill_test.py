@@ -61,7 +61,7 @@ def write_corpus(file: Path, documents: int = 40, seed: int = 3) -> None:
 
 
 def write_recipe(folder: Path, run: str, steps: int) -> Path:
-    """Four stages, two lanes, a checkpoint every seven steps and a line every step."""
+    """Four stages, two data streams, a checkpoint every seven steps and a line every step."""
     recipe = {
         "name": "killed",
         "run": str(folder / run),

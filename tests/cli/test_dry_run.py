@@ -26,7 +26,7 @@ def test_with_shards_it_tells_schedule_epochs_memory_and_time(
     file.write_text(yaml.safe_dump(tiny_run.recipe(tmp_path).model_dump(mode="json")), encoding="utf-8")
     assert dry_run(str(file)) == 0
     shown = capsys.readouterr().out
-    for part in ("Stage 4", "In all ", "Epochs", "parameters", "Time on cpu", "held-out evaluations"):
+    for part in ("Stage 4", "Total: ", "Epochs", "parameters", "Time on cpu", "held-out evaluations"):
         assert part in shown
     assert not (tmp_path / "run").exists()
 

@@ -103,12 +103,12 @@ def test_evaluate_says_of_each_task_what_its_baselines_reach_and_whether_it_is_l
         "high": 0.633,
         "majority_baseline": {"accuracy": 0.453},
         "constant_baseline": {"accuracy": 0.547},
-        "feature_baseline": {"accuracy": 0.453, "feature": "share of pieces in common"},
+        "feature_baseline": {"accuracy": 0.453, "feature": "share of tokens in common"},
     }
     show_figures({"same_author": figures})
     assert capsys.readouterr().out.splitlines() == [
         "same_author: accuracy 0.547 (0.460 to 0.633), loss 0.693 (128 instances, 128 scored positions)",
         "  baselines: majority baseline 0.453, constant baseline 0.547, feature baseline 0.453 "
-        "(share of pieces in common)",
+        "(share of tokens in common)",
         "  not learned: the 95 % interval is not above the best baseline (constant baseline, 0.547)",
     ]

@@ -63,7 +63,7 @@ def test_a_run_keeps_the_labels_in_their_order_where_everything_downstream_looks
     heldout = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
     figures = [line["tasks"][DISCOURSE] for line in heldout if line["kind"] == "heldout"]
     assert figures[-1]["instances"] == 4
-    assert figures[-1]["feature_baseline"]["feature"] == "share of pieces in common"
+    assert figures[-1]["feature_baseline"]["feature"] == "share of tokens in common"
 
 
 def test_evaluating_the_run_and_its_hugging_face_folder_gives_the_figures_the_run_ended_with(trained):

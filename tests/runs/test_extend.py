@@ -12,6 +12,7 @@ import tiny_run
 from ernie2.errors import CheckpointError, ConfigError, ShardError, TaskError, UnknownTask
 from ernie2.model.heads import HeadSpec
 from ernie2.model.multitask import MultiTaskModel
+from ernie2.runs.extend import check_overrides
 from ernie2.storage.json_files import read_checked_json
 from ernie2.training.checkpoints import Checkpoint, newest, open_checkpoint
 from ernie2.training.records import Records
@@ -381,3 +382,8 @@ def test_a_task_on_labelled_pairs_can_arrive_and_brings_its_classes(place, tmp_p
     assert record.recipe["tasks"]["knowledge_masking"]["corpora"] == ["text"]
     last = [line for line in Records(run).read() if line["kind"] == "heldout"][-1]["tasks"]
     assert ernie2.evaluate(run) == last
+
+
+def test_a_former_key_of_stages_is_refused_with_its_new_name():
+    with pytest.raises(ConfigError, match=r"stages\.least_gain: this key is now stages\.min_gain"):
+        check_overrides("sentence_distance", ["stages.least_gain=0.1"])

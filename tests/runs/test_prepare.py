@@ -14,7 +14,7 @@ from ernie2.errors import DataError, TaskError
 from ernie2.runs.prepare import missing_data, require_data
 from ernie2.runs.recipes import load_recipe
 
-LOST = "; dropped: 3 duplicate, 2 empty text"
+LOST = "; dropped documents: 3 duplicate, 2 empty text"
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_dropped_documents_and_unknown_tokens_are_reported_by_reason_and_number(
     )
     shown = capsys.readouterr().err
     assert "vocab.txt: no file beside it sets do_lower_case; 0 of its 7 tokens with letters have capitals" in shown
-    assert "text: 0.00 % of tokens are [UNK]; dropped: 6 duplicate, 2 empty text, 1 no tokens" in shown
+    assert "text: 0.00 % of tokens are [UNK]; dropped documents: 6 duplicate, 2 empty text, 1 no tokens" in shown
 
 
 def test_dropped_data_are_reported_again_if_the_shards_exist(recipe, capsys):

@@ -79,6 +79,21 @@ def test_a_source_draws_another_document_only_where_it_was_given_one():
         _ = Source(here, 0).other_document
 
 
+def test_a_task_with_attributes_of_former_names_is_refused_when_it_is_registered(monkeypatch):
+    monkeypatch.setattr(base, "_TASKS", dict(base._TASKS))
+
+    class Older(TokenTask):
+        name = "older"
+        cheap_rule = "token"
+
+        def usable(self, document):
+            return False
+
+    former = r"cheap_rule \(now baseline_name\), usable \(now can_use\)"
+    with pytest.raises(TaskError, match=rf"'older' .*: {former}\. Rename them"):
+        register(Older)
+
+
 def test_options_without_a_default_are_refused_when_the_task_is_registered(monkeypatch):
     monkeypatch.setattr(base, "_TASKS", dict(base._TASKS))
 

@@ -192,9 +192,8 @@ def _read_config(file: Path) -> FinetunedConfig:
 
 
 def _damaged(file: Path, problems: Sequence[str]) -> CheckpointError:
-    return CheckpointError(
-        f"{file} is damaged in {CONFIG_KEY!r}: {'; '.join(problems)}. Restore the file, or fine-tune again."
-    )
+    listed = "; ".join(problem.rstrip(".") for problem in problems)
+    return CheckpointError(f"{file} is damaged in {CONFIG_KEY!r}: {listed}. Restore the file, or fine-tune again.")
 
 
 def _config_to_json(config: FinetunedConfig) -> dict[str, Any]:

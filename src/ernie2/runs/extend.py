@@ -16,7 +16,7 @@ from ernie2.batches.feeds import build_feeds
 from ernie2.batches.stages import Stage
 from ernie2.batches.stages import extend as extend_stages
 from ernie2.config.overrides import check_list
-from ernie2.config.settings import Recipe
+from ernie2.config.settings import Recipe, StageSettings
 from ernie2.console import log_info
 from ernie2.errors import CheckpointError, ConfigError, FolderInUse, did_you_mean
 from ernie2.formatting import quantity
@@ -238,7 +238,10 @@ def check_overrides(task: str, overrides: Sequence[str]) -> None:
         key = override.partition("=")[0]
         if key in (*_SETTABLE, "encoder.task_ids") or key.startswith(("train.", f"tasks.{task}.")):
             continue
-        first = key.partition(".")[0]
+        first, _, last = key.partition(".")
+        if first == "stages" and (new := StageSettings.RENAMED.get(last)):
+            problems.append(f"  - {key}: this key is now stages.{new}")
+            continue
         known = (*_NOT_SETTABLE, "train", "run", "name", "about")
         reason = _NOT_SETTABLE.get(first, f"there is no such key.{did_you_mean(first, known)}")
         problems.append(f"  - {key}: {reason.replace('NAME', task)}")

@@ -262,11 +262,30 @@ _TASKS: dict[str, type[Task]] = {}
 T = TypeVar("T", bound=type[Task])
 
 
+RENAMED = {
+    "cheap": "baseline_feature",
+    "cheap_rule": "baseline_name",
+    "usable": "can_use",
+    "show": "format_token",
+    "refuses": "unsupported_reason",
+    "reads": "corpus_kind",
+    "hosts_riders": "allows_attached_tasks",
+    "least_scored": "min_scored_share",
+    "scored_share": "max_scored_share",
+    "tally": "count_labels",
+    "tallies": "counts_heading",
+}
+"""Former names of attributes of tasks → the names now."""
+
+
 def register(task: T) -> T:
     """Register a task class under its `name`; use it as a class decorator.
 
-    Raises `ValueError` if another task has the name, and `TaskError` if an option has no default.
+    Raises `ValueError` if another task has the name, and `TaskError` if an option has no default or an attribute has a
+    former name, which would have no effect.
     """
+    if former := [f"{old} (now {new})" for old, new in RENAMED.items() if hasattr(task, old)]:
+        raise TaskError(f"task {task.name!r} has attributes with former names: {', '.join(former)}. Rename them.")
     if required := [name for name, option in task.Options.model_fields.items() if option.is_required()]:
         raise TaskError(
             f"task {task.name!r} has options without a default: {', '.join(required)}. Give each one in its Options, "

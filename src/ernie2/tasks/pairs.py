@@ -12,7 +12,7 @@ Text = tuple[int, int]
 """Tokens [start, end) of the pair's document."""
 BUCKETS = 10
 """The overlap is measured in tenths."""
-OVERLAP_NAME = "share of pieces in common"
+OVERLAP_NAME = "share of tokens in common"
 
 
 def pair_texts(document: AnnotatedDocument) -> tuple[Text, Text] | None:

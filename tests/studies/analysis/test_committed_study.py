@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from ernie2.reporting.study import render_markdown, render_svg
+from ernie2.storage.json_files import read_checked_json
 from ernie2.studies.analysis.analyse import analyse
 
 STUDY = Path(__file__).parents[3] / "docs" / "study-table7"
@@ -15,7 +15,7 @@ STUDY = Path(__file__).parents[3] / "docs" / "study-table7"
 
 @pytest.fixture(scope="module")
 def record():
-    return json.loads((STUDY / "study.json").read_text(encoding="utf-8"))
+    return read_checked_json(STUDY / "study.json")
 
 
 def test_its_tables_follow_from_its_record(record):
