@@ -133,6 +133,16 @@ def test_a_folder_that_is_not_fine_tuned_is_refused_with_advice(tmp_path: Path) 
         load_finetuned(tmp_path)
 
 
+def test_a_model_with_former_names_of_settings_is_not_called_damaged(tmp_path: Path) -> None:
+    _, _, folder = saved(tmp_path, "tagging")
+    config = json.loads((folder / "config.json").read_text())
+    settings = config["ernie2_finetuned"]["settings"]
+    settings["batch"] = settings.pop("batch_size")
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"config\.json has former names of settings: an older ernie2 wrote it"):
+        load_finetuned(folder)
+
+
 def test_a_tagger_without_a_tag_scheme_is_refused(tmp_path: Path) -> None:
     _, _, folder = saved(tmp_path, "tagging")
     config = json.loads((folder / "config.json").read_text())

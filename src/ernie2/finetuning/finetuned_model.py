@@ -180,6 +180,9 @@ def _read_config(file: Path) -> FinetunedConfig:
         )
     if not isinstance(values, dict):
         raise _damaged(file, ["not a JSON object"])
+    settings = values.get("settings")
+    if isinstance(settings, dict) and settings.keys() & FineTuningSettings.RENAMED.keys():
+        raise CheckpointError(f"{file} has former names of settings: an older ernie2 wrote it. Fine-tune again.")
     if values.get("head") == "tagging" and "scheme" not in values:
         raise CheckpointError(
             f'{file} has no tag scheme: an older ernie2 wrote it. Fine-tune again, or add "scheme": "IOB2" (or the '
