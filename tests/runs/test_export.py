@@ -41,7 +41,7 @@ def test_the_model_card_names_corpora_licences_tasks_and_figures(exported):
     folder, made, figures = exported
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert card == model_card(made.record, figures)
-    for message in ("Only a test.", "| text | en | test |", "sentence_reordering", "number of segments alone"):
+    for message in ("Only a test.", "| text | en | test |", "sentence_reordering", "number of segments"):
         assert message in card
     assert f"{figures['knowledge_masking']['accuracy']:.3f}" in card
     assert card.count("| too few instances to tell |") == len(tiny.FOUR), "8 held-out instances each"
@@ -72,8 +72,8 @@ def test_the_model_card_calls_no_task_learned_below_the_best_constant_answer(exp
     _, made, figures = exported
     chance = {**figures["sentence_reordering"], "instances": 128, "accuracy": 0.547, "low": 0.46, "high": 0.633}
     chance |= {"majority_baseline": {"accuracy": 0.453}, "constant_baseline": {"accuracy": 0.547}}
-    chance["feature_baseline"] = {"feature": "number of segments alone", "accuracy": 0.453}
-    row = "| 0.547 (0.460 to 0.633) | 0.453 | 0.547 | 0.453 (number of segments alone) | not learned |"
+    chance["feature_baseline"] = {"feature": "number of segments", "accuracy": 0.453}
+    row = "| 0.547 (0.460 to 0.633) | 0.453 | 0.547 | 0.453 (number of segments) | not learned |"
     assert row in model_card(made.record, {"sentence_reordering": chance})
 
 

@@ -28,7 +28,7 @@ class SentenceReordering(SentenceTask):
     title = "Sentence reordering"
     about = "What was the original order of the shuffled segments of a paragraph?"
     needs = "documents of at least two sentences"
-    baseline_name = "number of segments alone"
+    baseline_name = "number of segments"
     legend = "label 312: the third segment of the text comes first here, then the first, then the second"
     balanced = False
     Options = SentenceReorderingOptions
